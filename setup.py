@@ -1,0 +1,49 @@
+"Everything about the package is in settings.ini; this hands it to setuptools."
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+ini = ConfigParser(delimiters=['='])
+ini.read(here/'settings.ini', encoding='utf-8')
+cfg = ini['DEFAULT']
+
+extras = {k.removesuffix('_requirements'): v.split() for k, v in cfg.items() if k.endswith('_requirements')}
+licenses = {'apache2': ('Apache-2.0', 'Apache Software License')}
+statuses = {'1': 'Planning', '2': 'Pre-Alpha', '3': 'Alpha', '4': 'Beta', '5': 'Production/Stable', '6': 'Mature', '7': 'Inactive'}
+spdx, license_name = licenses[cfg['license']]
+status, language, audience = cfg['status'], cfg['language'], cfg['audience']
+oldest = int(cfg['min_python'].split('.')[1])
+
+setup(
+    name=cfg['lib_name'],
+    version=cfg['version'],
+    description=cfg['description'],
+    long_description=(here/'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    author=cfg['author'],
+    author_email=cfg['author_email'],
+    license=spdx,
+    license_files=['LICENSE'],
+    url=cfg['git_url'],
+    project_urls={'Documentation': cfg['doc_host'] + cfg['doc_baseurl']},
+    keywords=cfg['keywords'].split(),
+    classifiers=[
+        f'Development Status :: {status} - {statuses[status]}',
+        f'Intended Audience :: {audience}',
+        f'License :: OSI Approved :: {license_name}',
+        f'Natural Language :: {language}',
+        'Programming Language :: Python :: 3',
+        *(f'Programming Language :: Python :: 3.{minor}' for minor in range(oldest, 14)),
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    ],
+    packages=find_packages(include=['resn_nb', 'resn_nb.*']),
+    python_requires='>=' + cfg['min_python'],
+    install_requires=cfg['requirements'].split(),
+    extras_require=extras,
+    entry_points={
+        'console_scripts': cfg['console_scripts'].split(),
+        'nbdev': ['resn_nb = resn_nb._modidx:d'],  # lets nbdev turn `names` in the pages into links
+    },
+)
