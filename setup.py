@@ -10,10 +10,8 @@ ini.read(here/'settings.ini', encoding='utf-8')
 cfg = ini['DEFAULT']
 
 extras = {k.removesuffix('_requirements'): v.split() for k, v in cfg.items() if k.endswith('_requirements')}
-licenses = {'apache2': ('Apache-2.0', 'Apache Software License')}
-statuses = {'1': 'Planning', '2': 'Pre-Alpha', '3': 'Alpha', '4': 'Beta', '5': 'Production/Stable', '6': 'Mature', '7': 'Inactive'}
-spdx, license_name = licenses[cfg['license']]
-status, language, audience = cfg['status'], cfg['language'], cfg['audience']
+status, audience, language = int(cfg['status']), cfg['audience'], cfg['language']
+statuses = ['Planning', 'Pre-Alpha', 'Alpha', 'Beta', 'Production/Stable', 'Mature', 'Inactive']
 oldest = int(cfg['min_python'].split('.')[1])
 
 setup(
@@ -24,15 +22,14 @@ setup(
     long_description_content_type='text/markdown',
     author=cfg['author'],
     author_email=cfg['author_email'],
-    license=spdx,
+    license_expression={'apache2': 'Apache-2.0'}[cfg['license']],
     license_files=['LICENSE'],
     url=cfg['git_url'],
     project_urls={'Documentation': cfg['doc_host'] + cfg['doc_baseurl']},
     keywords=cfg['keywords'].split(),
     classifiers=[
-        f'Development Status :: {status} - {statuses[status]}',
+        f'Development Status :: {status} - {statuses[status - 1]}',
         f'Intended Audience :: {audience}',
-        f'License :: OSI Approved :: {license_name}',
         f'Natural Language :: {language}',
         'Programming Language :: Python :: 3',
         *(f'Programming Language :: Python :: 3.{minor}' for minor in range(oldest, 14)),
