@@ -122,7 +122,7 @@ def progress(
     **kwargs,            # for tqdm: desc, total, initial, unit, …
 ):
     "`it` with a tqdm bar where a person watches (a terminal or a Jupyter kernel)."
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
     watched = sys.stderr.isatty() or 'ipykernel' in sys.modules
     return tqdm(it, disable=not (show and watched), **kwargs)
 

@@ -43,7 +43,7 @@ def _from_keys(keys: np.ndarray, shape: tuple[int, int]) -> sp.csr_array:
     return y
 
 # %% ../nbs/00_data.ipynb #d39fd930
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Interactions:
     "Who interacted with what: disjoint binary user × item matrices with ids 0 … n-1; everything is counted from `train`."
     train: sp.csr_array                  # (n_users, n_items)
@@ -500,7 +500,7 @@ def load_dataset(
     return (split_debiased if paradigm == 'debiased' else split_common)(pool, seed=seed)
 
 # %% ../nbs/00_data.ipynb #cebb02e0
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class World:
     "Latent truth behind a simulated log."
     theta: np.ndarray     # (n_users, factors) tastes
@@ -526,7 +526,7 @@ class World:
         return keys[rng.random(len(keys)) < self.preference(keys // m, keys % m)]
 
 # %% ../nbs/00_data.ipynb #864e57ac
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Simulated(Interactions):
     "Interactions from a known world."
     world: World | None = None
@@ -542,13 +542,13 @@ def _world(n: int, m: int, alpha: float, per_user: float, factors: int, merit: f
     quality = rng.normal(size=m).astype(np.float32)
     rank = np.argsort(np.argsort(-(merit * quality + np.sqrt(1 - merit**2) * rng.normal(size=m))))
     exposure = (rank + 1.) ** -alpha
-    activity = rng.lognormal(-.32, .8, n) * per_user * 3.5   # about 3.5 impressions make one new like
-    return World(theta, phi * np.float32(1.5 / np.sqrt(factors)), quality - 1, exposure / exposure.sum(), np.maximum(activity, 10))
+    activity = rng.lognormal(-.32, .8, n) * per_user * 5.6   # with the default exponent, about 5.6 impressions make one new like
+    return World(theta, phi * np.float32(4 / np.sqrt(factors)), .7 * quality - 2, exposure / exposure.sum(), np.maximum(activity, 10))
 
 def simulate(
     n_users: int = 2000,
     n_items: int = 1000,
-    alpha: float = .8,          # exponent of exposure: rank^-alpha; 0 is uniform
+    alpha: float = .9,          # exponent of exposure: rank^-alpha; 0 is uniform
     seed: int = 0,
     paradigm: str = 'common',   # of the test set: common | debiased | uniform; the log is the same
     per_user: float = 50,       # liked items a user, roughly

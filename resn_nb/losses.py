@@ -6,6 +6,7 @@
 __all__ = ['LOSSES', 'Positives', 'pair_scores', 'Batch', 'draw', 'mse', 'bce', 'bpr', 'softmax']
 
 # %% ../nbs/06_losses.ipynb #4929db42
+import warnings
 from dataclasses import dataclass
 from typing import Callable
 
@@ -14,8 +15,6 @@ import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from .core import check
 
 # %% ../nbs/06_losses.ipynb #d0321055
 class Positives:
@@ -46,6 +45,9 @@ class Positives:
         return t + torch.searchsorted(self._gaps, users * (self.n_items + 1) + t, right=True) - self.indptr[users]
 
 # %% ../nbs/06_losses.ipynb #ae930511
+# PyTorch calls its compressed sparse layout beta and says so once a process; what we use of it is tested below.
+warnings.filterwarnings('ignore', message='Sparse CSR tensor support is in beta', category=UserWarning)
+
 def _compressed(index: Tensor, n: int) -> Tensor:
     "Row pointers (n+1,) of ascending row indices."
     return torch.cat([index.new_zeros(1), torch.bincount(index, minlength=n).cumsum(0)])

@@ -23,11 +23,11 @@ def _cut(
     s: torch.Tensor,    # (b, m) scores
     kth: torch.Tensor,  # (b, 1) the k-th largest score of each row
     k: int,
-) -> torch.Tensor:      # (b, k) item ids, ascending
+) -> torch.Tensor:      # (b, k) item ids, in no order
     "All items above the k-th score, then of those equal to it the lowest ids."
-    above, equal = s > kth, s == kth
-    room = k - above.sum(1, keepdim=True)
-    return (above | equal & (equal.cumsum(1, dtype=torch.int32) <= room)).nonzero()[:, 1].view(-1, k)
+    m = s.shape[1]
+    ids = torch.arange(m, dtype=torch.int32, device=s.device)
+    return torch.where(s > kth, 1, torch.where(s == kth, -ids, -m)).topk(k).indices
 
 def _best(
     s: torch.Tensor,  # (b, m) scores; -inf: not a candidate
@@ -131,8 +131,9 @@ class Lists:
         keys, wanted = _keys(self.relevant), self.users[:, None] * self.data.n_items + self.ids
         return (keys[np.searchsorted(keys, wanted).clip(max=len(keys) - 1)] == wanted) & self.filled
     def mean(self, value: np.ndarray) -> float:  # (m,) → mean over users of the mean over their lists
-        "Mean of an item property over each list, then over users."
-        return float(((value[self.ids] * self.filled).sum(1) / self.filled.sum(1).clip(1)).mean())
+        "Mean of an item property over each list, then over users; empty lists have none."
+        n = self.filled.sum(1)
+        return float(((value[self.ids] * self.filled).sum(1)[n > 0] / n[n > 0]).mean())
 
 # %% ../nbs/07_metrics.ipynb #508c6168
 def _ndcg(hits: np.ndarray, n_relevant: np.ndarray) -> float:  # (N, k), (N,) ≥ 1

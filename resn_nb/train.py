@@ -55,10 +55,10 @@ class Config:
     loss: str = 'mse'             # name in `LOSSES`
     dim: int = 64                 # factors d ≥ 1
     epochs: int = 100             # at most this many passes over the users
-    lr: float = 2e-3              # step size > 0
+    lr: float = 5e-3              # step size > 0
     l2: float = 1e-5              # λ ≥ 0 of λ/2 (‖U_b‖² + ‖V‖²), on the scale of a sum over pairs
     negatives: int = 4            # fresh negatives a positive, ≥ 1
-    batch_users: int = 512        # users a step, each with all positives
+    batch_users: int = 256        # users a step, each with all positives
     solver: str = 'adam'          # name in `SOLVERS`
     eval_every: int = 5           # epochs between looks at validation
     patience: int = 4             # looks without a better NDCG@k before stopping; 0: never stop early
@@ -352,7 +352,7 @@ def fit(
     loss: str = 'mse',           # name in `LOSSES`
     dim: int = 64,               # factors
     epochs: int = 100,           # at most
-    lr: float = 2e-3,            # step size
+    lr: float = 5e-3,            # step size
     seed: int = 0,
     device: str = 'auto',        # auto | cpu | cuda | cuda:N
     solver: str = 'adam',        # name in `SOLVERS`
@@ -441,7 +441,7 @@ def resn_fit(
     beta:float=1e-3,         # weight of the spectral penalty in the second model; the first has none
     dim:int=64,              # factors
     epochs:int=100,          # at most; validation decides
-    lr:float=2e-3,           # step size
+    lr:float=5e-3,           # step size
     seed:int=0,              # of data splits, initial values and batches
     device:str='auto',       # auto, cpu or cuda
     out:str=None,            # folder for models, metrics and figure; default: a new one under runs/
