@@ -7,8 +7,8 @@ __all__ = ['Pairs', 'DATASETS', 'Interactions', 'gini', 'split_common', 'split_d
            'Dataset', 'cache_dir', 'download', 'load_dataset', 'World', 'Simulated', 'simulate']
 
 # %% ../nbs/00_data.ipynb #dfee0a8e
-import hashlib, os, warnings
-from dataclasses import dataclass, field, replace
+import hashlib, os
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Callable
@@ -16,7 +16,7 @@ from typing import Callable
 import numpy as np
 import scipy.sparse as sp
 
-from .core import check, choose, write_beside
+from .core import check, choose
 
 # %% ../nbs/00_data.ipynb #ea17797f
 def _binary(x, arg: str) -> tuple[sp.csr_array, int]:
@@ -27,8 +27,13 @@ def _binary(x, arg: str) -> tuple[sp.csr_array, int]:
     check(bool(np.all(np.isfinite(v))), arg, 'NaN or infinite entries', 'finite entries')
     check(bool(np.all(v >= 0)), arg, f'{int((v < 0).sum())} negative entries', 'entries ≥ 0')
     r, c = coo.row[v > 0].astype(np.int64), coo.col[v > 0].astype(np.int64)
-    keys = np.unique(r * x.shape[1] + c)
+    keys = _distinct(r * x.shape[1] + c)
     return _from_keys(keys, x.shape), len(r) - len(keys)
+
+def _distinct(keys: np.ndarray) -> np.ndarray:
+    "Sorted distinct integers. NumPy's own `unique` hashes since 2.3, and took 7 s for keys that sort in 0.1 s."
+    keys = np.sort(keys)
+    return keys[np.concatenate([[True], keys[1:] != keys[:-1]])[:len(keys)]]
 
 def _keys(x: sp.csr_array) -> np.ndarray:
     "The pairs of a sorted CSR as single ascending integers, user · n_items + item."
@@ -70,7 +75,7 @@ class Interactions:
                 if both.any():
                     notes.append(f'{part}: dropped {int(both.sum()):,} pairs that are in an earlier part too')
                     x = _from_keys(keys[~both], x.shape)
-            seen = keys if seen is None else np.union1d(seen, keys)
+            seen = keys if seen is None else _distinct(np.concatenate([seen, keys]))
             put(part, x)
         check(self.train.nnz > 0, 'train', 'no interaction', 'at least one')
         for k, n in (('users', self.n_users), ('items', self.n_items), ('time', self.train.nnz)):
@@ -231,7 +236,7 @@ def hold_out(self: Interactions, valid: float = .1, seed: int = 0) -> Interactio
 def merged(self: Interactions) -> Interactions:
     "Validation put back into train, for the fit after all choices are made. Popularity is counted anew."
     if self.valid is None: return self
-    return replace(self, train=_from_keys(np.union1d(_keys(self.train), _keys(self.valid)), self.train.shape), valid=None, time=None)
+    return replace(self, train=_from_keys(_distinct(_pool(replace(self, test=None))), self.train.shape), valid=None, time=None)
 
 # %% ../nbs/00_data.ipynb #1d915bb4
 def _parse(raw: np.ndarray, blank: np.ndarray, starts: np.ndarray) -> np.ndarray:
@@ -475,7 +480,7 @@ def _official(name: str, root) -> Interactions:
     n, m = spec.shape
     for what, (u, i), sha in zip(('train', 'test'), _find(name, spec, root), spec.sha256):
         check(u.max() < n and i.max() < m, name, f'ids up to ({u.max()}, {i.max()}) in {what}', f'ids below {spec.shape}')
-        keys = np.unique(u.astype(np.int64) * m + i)
+        keys = _distinct(u.astype(np.int64) * m + i)
         if len(keys) < len(u): notes.append(f'{what}: dropped {len(u) - len(keys):,} duplicate pairs')
         parts.append(_from_keys(keys, spec.shape))
         check(_sha256(parts[-1]) == sha, name, f'other {what} pairs than the published split has', 'the registered data; for your own files use read_interactions')
@@ -522,7 +527,7 @@ class World:
         n, m = len(self.theta), len(self.phi)
         u = np.repeat(np.arange(n), rng.poisson(impressions))
         i = np.minimum(np.searchsorted(np.cumsum(exposure), rng.random(len(u))), m - 1)
-        keys = np.unique(u * m + i)   # who is shown an item twice does not answer twice
+        keys = _distinct(u * m + i)   # who is shown an item twice does not answer twice
         return keys[rng.random(len(keys)) < self.preference(keys // m, keys % m)]
 
 # %% ../nbs/00_data.ipynb #864e57ac

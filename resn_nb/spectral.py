@@ -38,10 +38,13 @@ def _finite(x: Tensor, U: Tensor, V: Tensor) -> None:
     _check(False, 'U, V', 'finite entries whose products overflow', 'factors of a moderate scale')
 
 # %% ../nbs/04_spectral_norm.ipynb #e9a1d0c8
+def _rows(X: Tensor) -> int:
+    "Rows of a float64 block of X: 2 MiB on a CPU, so that it stays in the cache, 256 MiB elsewhere; at least d."
+    return max((2**21 if X.device.type == 'cpu' else 2**28) // (8 * X.shape[1]), X.shape[1])
+
 def _blocks(X: Tensor):
-    "Row blocks of X in float64, of 2 MiB on a CPU (they stay in its cache), 256 MiB elsewhere."
-    size = (2**21 if X.device.type == 'cpu' else 2**28) // (8 * X.shape[1])
-    for x in X.split(max(size, X.shape[1])): yield x.double()
+    "X in float64, row block by row block."
+    for x in X.split(_rows(X)): yield x.double()
 
 def _root(X: Tensor, qr: bool = False) -> Tensor:  # (min(n, d) or d, d), float64
     "R with RᵀR = XᵀX: Cholesky factor of the Gram matrix, or blockwise thin QR."
@@ -58,6 +61,11 @@ def _root(X: Tensor, qr: bool = False) -> Tensor:  # (min(n, d) or d, d), float6
 def _safe(x: Tensor) -> Tensor:
     "x as a divisor: 1 instead of 0. NaN stays NaN."
     return torch.where(x == 0, 1., x)
+
+def _unit(x: Tensor) -> Tensor:
+    "x at length 1; 0 stays 0. Its largest entry goes first, so that no square overflows."
+    x = x / _safe(x.abs().max().detach())
+    return x / _safe(torch.linalg.vector_norm(x))
 
 def _top(R: Tensor, S: Tensor) -> tuple[Tensor, ...]:  # σ₁ and the d-vectors a, z, b, y
     "Top singular triple of R Sᵀ as `(σ, a, z, b, y)`: p = U a, q = V b, z = Vᵀq, y = Uᵀp."
@@ -115,9 +123,9 @@ def _start(U: Tensor, method: str, iterations: int, seed: int) -> tuple[Tensor, 
 
 def _power(U: Tensor, V: Tensor, start: Tensor, k: int) -> tuple[Tensor, ...]:  # (σ, a, z, b, y), see `_top`
     "k power steps from q ∝ V Uᵀ start; k = 0 is the paper's approximation."
-    s = sum(x.T @ w for x, w in zip(_blocks(U), start.split(len(next(_blocks(U))))))
+    s = sum(x.T @ w for x, w in zip(_blocks(U), start.split(_rows(U))))
     for _ in range(k + 1):
-        s = s / _safe(torch.linalg.vector_norm(s))
+        s = _unit(s)
         z, length = _times(V, s)
         z, b = z / _safe(length), s / _safe(length)
         s, sigma = _times(U, z)
@@ -132,9 +140,9 @@ NORMS = {  # method → what it computes
 
 def _through(U: Tensor, V: Tensor, start: Tensor, k: int) -> Tensor:  # []
     "The value of `_power` by plain autograd, so that the gradient flows through q too."
-    U, V, unit = U.double(), V.double(), lambda x: x / _safe(torch.linalg.vector_norm(x))
-    q = unit(V @ (U.T @ start))
-    for _ in range(k): q = unit(V @ (U.T @ unit(U @ (V.T @ q))))
+    U, V = U.double(), V.double()
+    q = _unit(V @ (U.T @ start))
+    for _ in range(k): q = _unit(V @ (U.T @ _unit(U @ (V.T @ q))))
     return torch.linalg.vector_norm(U @ (V.T @ q))
 
 def _options(method: str, iterations: int) -> None:
@@ -144,10 +152,12 @@ def _options(method: str, iterations: int) -> None:
 def _norm(U: Tensor, V: Tensor, method: str, iterations: int, seed: int, through: bool) -> Tensor:  # [], float64
     "σ₁ by the named method, differentiable, in float64."
     _factors(U, V); _options(method, iterations)
-    with torch.no_grad():
-        found = _exact(U, V) if method == 'exact' else _power(U, V, *_start(U, method, iterations, seed))
-        _finite(found[0], U, V)
-    if through and method != 'exact': return _through(U, V, *_start(U, method, iterations, seed))
+    if through and method != 'exact':
+        sigma = _through(U, V, *_start(U, method, iterations, seed))
+        _finite(sigma, U, V)
+        return sigma
+    with torch.no_grad(): found = _exact(U, V) if method == 'exact' else _power(U, V, *_start(U, method, iterations, seed))
+    _finite(found[0], U, V)
     return _Known.apply(U, V, *found)
 
 # %% ../nbs/04_spectral_norm.ipynb #985c8497
@@ -165,19 +175,19 @@ def spectral_norm(
 
 # %% ../nbs/04_spectral_norm.ipynb #a8131db2
 def _scores(U: Tensor, V: Tensor, rows: int):
-    "Blocks of users and their sigmoid scores, at least in float32."
+    "Blocks of users and their sigmoid scores, at least in float32. All blocks share one buffer: use up each before the next."
     w = torch.promote_types(U.dtype, torch.float32)
-    V = V.detach().to(w)
-    for u in U.detach().split(rows):
-        u = u.to(w)
-        with torch.autocast(U.device.type, enabled=False): yield u, (u @ V.T).sigmoid_()
+    U, V = U.detach(), V.detach().to(w)
+    buffer = V.new_empty(min(rows, len(U)), len(V))
+    for u in U.split(rows): u = u.to(w); yield u, torch.mm(u, V.T, out=buffer[:len(u)]).sigmoid_()
 
 class _SigmoidEnergy(torch.autograd.Function):
     "‖Y q‖² for Y = sigmoid(U Vᵀ) and a fixed q; Y lives in blocks of `rows` users, and is made anew for the gradient."
     @staticmethod
     def forward(ctx, U, V, q, rows):
         ctx.save_for_backward(U, V, q); ctx.rows = rows
-        return sum((Y @ q).double().square().sum() for _, Y in _scores(U, V, rows))
+        with torch.autocast(U.device.type, enabled=False):
+            return sum((Y @ q).double().square().sum() for _, Y in _scores(U, V, rows))
 
     @staticmethod
     @once_differentiable
@@ -198,10 +208,9 @@ def _sigmoid(U: Tensor, V: Tensor, method: str, iterations: int, seed: int, bloc
     row = len(V) * w.itemsize
     _check(block_bytes >= row, 'block_bytes', block_bytes, f'at least {row}, the scores of one user')
     rows, (start, k) = block_bytes // row, _start(U, method, iterations, seed)
-    unit = lambda c: (c / _safe(torch.linalg.vector_norm(c))).to(w)
-    with torch.no_grad():
-        q = unit(sum((Y.T @ s).double() for (_, Y), s in zip(_scores(U, V, rows), start.to(w).split(rows))))
-        for _ in range(k): q = unit(sum((Y.T @ (Y @ q)).double() for _, Y in _scores(U, V, rows)))
+    with torch.no_grad(), torch.autocast(U.device.type, enabled=False):
+        q = _unit(sum((Y.T @ s).double() for (_, Y), s in zip(_scores(U, V, rows), start.to(w).split(rows)))).to(w)
+        for _ in range(k): q = _unit(sum((Y.T @ (Y @ q)).double() for _, Y in _scores(U, V, rows))).to(w)
         _finite(q, U, V)
     return _SigmoidEnergy.apply(U, V, q, rows)
 
@@ -254,9 +263,8 @@ def _principal(U: Tensor, V: Tensor, r: Tensor | None) -> tuple[Tensor, Tensor, 
     "σ₁, p₁, q₁ in float64."
     sigma, a, _, b, _ = _exact(U, V)
     p, q = (torch.cat([x @ c for x in _blocks(X)]) if sigma > 0 else X.new_ones(len(X), dtype=torch.float64) for X, c in ((U, a), (V, b)))
-    p, q = (x / torch.linalg.vector_norm(x) for x in (p, q))
     sign = -1. if (q.sum() if r is None else q @ r) < 0 else 1.
-    return sigma, sign * p, sign * q
+    return sigma, sign * _unit(p), sign * _unit(q)
 
 def principal_vectors(
     U: Tensor,         # (n, d)

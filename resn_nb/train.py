@@ -99,6 +99,7 @@ class _State:
     def __init__(self, config: Config, model: nn.Module):
         self.model, self.opt = model, SOLVERS[config.solver](model.parameters(), config.lr)
         self.epoch, self.history, self.best, self.best_epoch, self.best_score = 0, [], None, 0, -math.inf
+        self.saved, self.saved_at = 0, -math.inf   # epoch and clock of the last state on disk
 
     def keep_best(self, score: float) -> None:
         if score > self.best_score:
@@ -110,6 +111,7 @@ class _State:
         if self.best is not None: t |= {f'best.{k}': v for k, v in self.best.items()}
         save_tensors(path, t, epoch=self.epoch, history=self.history, best_epoch=self.best_epoch,
                      best_score=self.best_score if self.best is not None else None)
+        self.saved, self.saved_at = self.epoch, time.monotonic()
 
     def load(self, path: Path) -> None:
         t, meta = load_tensors(path)
@@ -121,6 +123,7 @@ class _State:
         self.opt.load_state_dict(state)
         self.best, self.epoch, self.history, self.best_epoch = part('best.') or None, meta['epoch'], meta['history'], meta['best_epoch']
         self.best_score = -math.inf if meta['best_score'] is None else meta['best_score']
+        self.saved = self.epoch
 
 # %% ../nbs/09_train.ipynb #8b0c2835
 def _generator(seed: int, epoch: int, device) -> torch.Generator:
@@ -149,7 +152,7 @@ def _watch(U: Tensor, V: Tensor, popularity: Tensor) -> dict:
     return dict(sigma1=s[0].item(), sigma1_share=(s[0]**2 / s.square().sum()).item(), cos_popularity=popularity_alignment(U, V, popularity))
 
 # %% ../nbs/09_train.ipynb #c3759ffa
-def _train(config: Config, data: Interactions, state: _State, method: Method, device, file: Path | None, show: bool, callbacks) -> None:
+def _train(config: Config, data: Interactions, state: _State, method: Method, device, file: Path | None, save_every: float, show: bool, callbacks) -> None:
     "Run `state` to its last epoch. `data` has no test part here: what is not there cannot leak."
     positives, r = Positives(data.train, device), torch.as_tensor(data.popularity, device=device, dtype=torch.float32)
     looks = lambda: (state.epoch - state.best_epoch) // config.eval_every
@@ -159,7 +162,7 @@ def _train(config: Config, data: Interactions, state: _State, method: Method, de
         start = time.perf_counter()
         row = _epoch(config, state, positives, method)
         if not (math.isfinite(row['loss']) and math.isfinite(row['penalty'])):
-            where = f'{file} holds the last good state, of epoch {state.epoch}' if file and state.epoch else 'no state was saved'
+            where = f'{file} holds the last good state, of epoch {state.saved}' if file and state.saved else 'no state was saved'
             raise FloatingPointError(f'the loss became {row["loss"]}, the penalty {row["penalty"]} in epoch {state.epoch + 1}; {where}; try a smaller lr (now {config.lr:g}) or a smaller beta')
         state.epoch += 1
         row = dict(epoch=state.epoch, **row, seconds=time.perf_counter() - start)
@@ -171,9 +174,10 @@ def _train(config: Config, data: Interactions, state: _State, method: Method, de
                 row |= {f'valid_{m}': seen[f'{m}@{config.k}'] for m in ('ndcg', 'popular_ratio')}
                 state.keep_best(row['valid_ndcg'])
         state.history.append(row)
-        if file: state.save(file)
+        if file and time.monotonic() - state.saved_at >= save_every: state.save(file)
         bar.set_postfix({k: f'{row[k]:.4g}' for k in ('loss', 'sigma1', 'valid_ndcg') if k in row})
         for c in callbacks: c(state.model, row)
+    if file and state.saved < state.epoch: state.save(file)
     if state.best is not None: state.model.load_state_dict(state.best)
 
 # %% ../nbs/09_train.ipynb #26dce94c
@@ -333,13 +337,13 @@ def _open(out: Path, record: dict, data: Interactions, resume: bool, force: bool
     now, then = json.loads(json.dumps(record)), was['config']
     for k in now: check(k in _FREE or now[k] == then.get(k), k, now[k], f'{then.get(k)!r}, as in the run to resume')
 
-def _run(plan: _Plan, config: Config, data: Interactions, device, file: Path | None, resume: bool, show: bool, callbacks) -> Recommender:
+def _run(plan: _Plan, config: Config, data: Interactions, device, file: Path | None, resume: bool, save_every: float, show: bool, callbacks) -> Recommender:
     "Train once; the state goes to and comes from `file`."
     state, method = _State(config, plan.build(data).to(device)), plan.method.setup(data)
     if resume and file and file.exists(): state.load(file)
-    try: _train(config, replace(data, test=None), state, method, device, file, show, callbacks)
+    try: _train(config, replace(data, test=None), state, method, device, file, save_every, show, callbacks)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f'{file} holds the state of epoch {state.epoch}; resume=True (--resume) continues it' if file and state.epoch
+        raise KeyboardInterrupt(f'{file} holds the state of epoch {state.saved}; resume=True (--resume) continues it' if file and state.saved
                                 else f'in epoch {state.epoch + 1}; nothing was saved') from None
     with torch.no_grad(): U, V = (t.float().cpu().clone() for t in state.model.embeddings())
     return Recommender(U, V, data, plan.record | dict(epochs=config.epochs, best_epoch=state.best_epoch or state.epoch, stopped_epoch=state.epoch), state.history, method)
@@ -359,6 +363,7 @@ def fit(
     out=None,                    # folder for checkpoints and the result
     resume: bool = False,        # continue the run in `out`
     force: bool = False,         # replace what is in `out`
+    save_every: float = 30,      # seconds between writes of the state to `out`; 0: after every epoch
     refit: bool = False,         # choose epochs on validation, then train anew on train + validation
     progress: bool = True,       # a bar on a terminal and in a notebook
     callbacks=(),                # each called as callback(model, row) after an epoch
@@ -368,12 +373,13 @@ def fit(
     data, device, out = as_interactions(data, seed), _device(device), None if out is None else Path(out)
     plan = _plan(data, model, method, loss, dict(dim=dim, epochs=epochs, lr=lr, seed=seed, solver=solver), options)
     check(not resume or out is not None, 'resume', True, 'used together with out, the folder of the run')
+    check(save_every >= 0, 'save_every', save_every, 'seconds ≥ 0')
     if refit:
         check(data.valid is not None, 'refit', True, 'False: the data have no validation part to choose epochs on')
         check(not isinstance(model, nn.Module), 'model', type(model).__name__, 'a name or a factory: refit trains two models')
         plan.record['refit'] = True
     if out: _open(out, plan.record, data, resume, force)
-    run = lambda config, x, name: _run(plan, config, x, device, out and out/f'{name}.safetensors', resume, progress, callbacks)
+    run = lambda config, x, name: _run(plan, config, x, device, out and out/f'{name}.safetensors', resume, save_every, progress, callbacks)
     rec = run(plan.config, data, 'search' if refit else 'state')
     if refit:
         search, rec = rec, run(replace(plan.config, epochs=rec.config['best_epoch'], patience=0), data.merged(), 'state')
