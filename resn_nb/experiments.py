@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EXPERIMENTS', 'Experiment', 'grid', 'run_key', 'run', 'run_experiment', 'load_results', 'resn_experiment',
-           'choose_beta']
+           'choose_beta', 'headline']
 
 # %% ../nbs/10_experiments.ipynb #4d9d8724
 import hashlib, itertools, json, shutil, time
@@ -123,3 +123,28 @@ def choose_beta(
     v = table.groupby('beta')['valid_ndcg'].mean()
     check(0. in v.index, 'table', f'betas {v.index.tolist()}', 'a table with the plain model, beta 0')
     return float(v.index[v >= (1 - loss) * v[0.]].max())
+
+# %% ../nbs/10_experiments.ipynb #725ee3ab
+def headline(
+    folder,                # of an experiment with several β, 0 among them
+    beta: float,           # the β to show
+):                         # matplotlib Figure
+    "Popularity groups' shares of the slots for data, plain and ReSN (mean over seeds), and NDCG@20 beside them."
+    import matplotlib.pyplot as plt
+    import numpy as np
+    from resn_nb.core import COLORS, use_style
+    use_style()
+    t = load_results(folder)
+    fig, (ax, bx) = plt.subplots(1, 2, figsize=(8, 3.4), width_ratios=[3, 1])
+    shown = {'data': None, 'plain': t[t.beta == 0], 'ReSN': t[t.beta == beta]}
+    for j, (name, rows) in enumerate(shown.items()):
+        color = COLORS[name.lower()]
+        shares = np.full(5, 20.) if rows is None else 100 * np.mean(rows['group_shares@20'].tolist(), axis=0)
+        bars = ax.bar(np.arange(5) + .27 * (j - 1), shares, .25, color=color, label=name)
+        ax.bar_label(bars, [f'{s:.0f}' for s in shares], fontsize=8)
+        if rows is not None:
+            bars = bx.bar([name], [rows['ndcg@20'].mean()], .6, yerr=[rows['ndcg@20'].std()], color=color)
+            bx.bar_label(bars, [f"{rows['ndcg@20'].mean():.3f}"], fontsize=9)
+    ax.set(title='who gets the slots (%)', xlabel='popularity group of the items, rare → popular', xticks=range(5), xticklabels=range(1, 6)); ax.legend()
+    bx.set(title='accuracy: NDCG@20', ylim=(0, 1.15 * t['ndcg@20'].max())); bx.grid(axis='x', alpha=0)
+    return fig

@@ -174,33 +174,34 @@ def spectral_norm(
     return _norm(U, V, method, iterations, seed, through).to(torch.promote_types(U.dtype, torch.float32))
 
 # %% ../nbs/04_spectral_norm.ipynb #a8131db2
-def _scores(U: Tensor, V: Tensor, rows: int):
-    "Blocks of users and their sigmoid scores, at least in float32. All blocks share one buffer: use up each before the next."
+def _scores(U: Tensor, V: Tensor, rows: int, kept: Tensor | None = None):
+    "Blocks of users and their sigmoid scores (or those kept), at least in float32. Blocks share one buffer: use up each before the next."
     w = torch.promote_types(U.dtype, torch.float32)
     U, V = U.detach(), V.detach().to(w)
+    if kept is not None: yield U.to(w), kept; return
     buffer = V.new_empty(min(rows, len(U)), len(V))
     for u in U.split(rows): u = u.to(w); yield u, torch.mm(u, V.T, out=buffer[:len(u)]).sigmoid_()
 
 class _SigmoidEnergy(torch.autograd.Function):
-    "‖Y q‖² for Y = sigmoid(U Vᵀ) and a fixed q; Y lives in blocks of `rows` users, and is made anew for the gradient."
+    "‖Y q‖² for Y = sigmoid(U Vᵀ) and a fixed q; Y lives in blocks of `rows` users, made anew for the gradient, or is `kept`."
     @staticmethod
-    def forward(ctx, U, V, q, rows):
-        ctx.save_for_backward(U, V, q); ctx.rows = rows
+    def forward(ctx, U, V, q, rows, kept=None):
+        ctx.save_for_backward(U, V, q, kept); ctx.rows = rows
         with torch.autocast(U.device.type, enabled=False):
-            return sum((Y @ q).double().square().sum() for _, Y in _scores(U, V, rows))
+            return sum((Y @ q).double().square().sum() for _, Y in _scores(U, V, rows, kept))
 
     @staticmethod
     @once_differentiable
     def backward(ctx, g):
-        U, V, q = ctx.saved_tensors
+        U, V, q, kept = ctx.saved_tensors
         gU, gV, i, qV = torch.empty_like(U), q.new_zeros(V.shape), 0, q[:, None] * V
         with torch.autocast(U.device.type, enabled=False):
-            for u, Y in _scores(U, V, ctx.rows):
+            for u, Y in _scores(U, V, ctx.rows, kept):
                 c = (2 * g * (Y @ q)).to(q.dtype)[:, None]
-                Y.addcmul_(Y, Y, value=-1)               # in place: Y (1 - Y), the sigmoid's derivative
+                Y = torch.addcmul(Y, Y, Y, value=-1, out=Y if kept is None else None)   # Y (1 - Y), the sigmoid's derivative
                 gU[i:i + len(u)] = c * (Y @ qV); i += len(u)
                 gV += Y.T @ (c * u)
-        return gU, (q[:, None] * gV).to(V.dtype), None, None
+        return gU, (q[:, None] * gV).to(V.dtype), None, None, None
 
 def _sigmoid(U: Tensor, V: Tensor, method: str, iterations: int, seed: int, block_bytes: int) -> Tensor:  # [], float64
     "‖Y q‖² for Y = sigmoid(U Vᵀ), q by the named method."
@@ -209,10 +210,11 @@ def _sigmoid(U: Tensor, V: Tensor, method: str, iterations: int, seed: int, bloc
     _check(block_bytes >= row, 'block_bytes', block_bytes, f'at least {row}, the scores of one user')
     rows, (start, k) = block_bytes // row, _start(U, method, iterations, seed)
     with torch.no_grad(), torch.autocast(U.device.type, enabled=False):
-        q = _unit(sum((Y.T @ s).double() for (_, Y), s in zip(_scores(U, V, rows), start.to(w).split(rows)))).to(w)
-        for _ in range(k): q = _unit(sum((Y.T @ (Y @ q)).double() for _, Y in _scores(U, V, rows))).to(w)
+        kept = next(_scores(U, V, rows))[1] if 2 * len(U) <= rows else None     # twice: the backward pass needs a second one
+        q = _unit(sum((Y.T @ s).double() for (_, Y), s in zip(_scores(U, V, rows, kept), start.to(w).split(rows)))).to(w)
+        for _ in range(k): q = _unit(sum((Y.T @ (Y @ q)).double() for _, Y in _scores(U, V, rows, kept))).to(w)
         _finite(q, U, V)
-    return _SigmoidEnergy.apply(U, V, q, rows)
+    return _SigmoidEnergy.apply(U, V, q, rows, kept)
 
 # %% ../nbs/04_spectral_norm.ipynb #effdd303
 def spectral_penalty(
@@ -224,7 +226,7 @@ def spectral_penalty(
     iterations: int = 3,           # ≥ 1, power steps of `power` and `random`
     seed: int = 0,                 # of the start of `random`
     through: bool = False,         # let the gradient flow through q (raw scores only)
-    block_bytes: int = 2**26,      # with an activation: the most that a block of scores takes, in bytes
+    block_bytes: int = 2**26,      # with an activation: the most that scores take at a time, in bytes
 ) -> Tensor:                       # [], the dtype of U, float32 for half precision
     "σ₁² of the scores, the term that β multiplies (paper, section 4; released code with `activation='sigmoid'`)."
     if activation is None: value = _norm(U, V, method, iterations, seed, through).square()

@@ -7,7 +7,7 @@ __all__ = ['SOLVERS', 'FORMAT', 'as_interactions', 'Config', 'save_tensors', 'lo
            'resn_fit']
 
 # %% ../nbs/09_train.ipynb #f7b7c8db
-import inspect, json, math, os, shutil, sys, time
+import inspect, json, math, os, shutil, time
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Callable
@@ -456,16 +456,20 @@ def resn_fit(
     force:bool=False,        # replace what is in --out
 ):
     "Train a plain model and one with ReSN, and show what changed: one table, one figure, both models."
-    x = _load(data, paradigm, seed)
+    x, runs, results = _load(data, paradigm, seed), {}, {}
+    options = dict(model=model, loss=loss, dim=dim, epochs=epochs, lr=lr, seed=seed, device=device, refit=refit)
+    todo = {'plain': dict(method='none'), 'ReSN': dict(method='resn', beta=beta)}
+    known = dict(dim=dim, epochs=epochs, lr=lr, seed=seed, solver='adam')
+    for more in todo.values(): _plan(x, model, more['method'], loss, known, {k: v for k, v in more.items() if k != 'method'})   # refuse before anything is written
     dir = Path(out) if out else Path('runs')/time.strftime(f'{x.name}-%Y%m%d-%H%M%S')
     check(not resume or out is not None, 'resume', True, 'used together with --out, the folder of the run')
-    if not resume: _claim(dir, force); save_json(dir/'config.json', dict(format=FORMAT, provenance=provenance()))
-    print(f'{x!r}\n')
-    runs, results = {}, {}
-    for name, method, more in (('plain', 'none', {}), ('ReSN', 'resn', dict(beta=beta))):
+    if not resume: save_json(_claim(dir, force)/'config.json', dict(format=FORMAT, provenance=provenance()))
+    print(f'{x!r}\n', flush=True)
+    for name, more in todo.items():
         sub, start = dir/name.lower(), time.perf_counter()
-        runs[name] = fit(x, model, method, loss, dim, epochs, lr, seed, device, out=sub, resume=resume and (sub/'config.json').exists(), refit=refit, **more)
-        results[name] = dict(seconds=time.perf_counter() - start, config={k: v for k, v in runs[name].config.items() if k != 'search'}, tests=_tests(runs[name]))
+        runs[name] = fit(x, **options | more, out=sub, resume=resume and (sub/'config.json').exists())
+        config = {k: v for k, v in runs[name].config.items() if k != 'search'}
+        results[name] = dict(seconds=time.perf_counter() - start, config=config, tests=_tests(runs[name]))
     save_json(dir/'metrics.json', dict(data=x.stats() | dict(sha256=x.sha256), results=results, provenance=provenance()))
     with write_beside(dir/'figure.png') as tmp: compare_plot(runs).savefig(tmp, format='png', dpi=150)
     print(_table(results))
