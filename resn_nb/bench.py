@@ -11,7 +11,6 @@ import json, os, subprocess, sys, tempfile, time
 from pathlib import Path
 from typing import Callable
 
-import numpy as np
 import torch
 
 from .core import check, choose, command, load_json, provenance, save_json
@@ -63,19 +62,23 @@ def _recbole(python: str, name: str, target: float, threads: int) -> dict:
     from resn_nb import peers
     with tempfile.TemporaryDirectory() as d:
         out = Path(d)/'peer.json'
-        subprocess.run([python, '-W', 'ignore', peers.__file__, 'recbole-bpr', '--train', f'{root}/{name}/train.txt', '--test', f'{root}/{name}/test.txt', '--dim', '64',
-                        '--epochs', '40', '--target', str(target), '--threads', str(threads), '--out', str(out)], check=True, stdout=subprocess.DEVNULL)
+        options = dict(train=f'{root}/{name}/train.txt', test=f'{root}/{name}/test.txt', dim=64, epochs=40, target=target, threads=threads,
+                       out=out)
+        options = [a for k, v in options.items() for a in (f'--{k}', str(v))]
+        subprocess.run([python, '-W', 'ignore', peers.__file__, 'recbole-bpr', *options], check=True, stdout=subprocess.DEVNULL)
         return load_json(out)
 
 def bench_train(recbole: str | None = None, data: str = 'ml-1m', target: float = .34, repeats: int = 1) -> dict:
     "Time to a target NDCG@20, ours and RecBole's in turns."
-    x, ours, peer = load_dataset(data), {'mse': [], 'bpr': []}, []
+    ways = {'mse': dict(loss='mse'), 'bpr': dict(loss='bpr'), 'bpr, 1 negative': dict(loss='bpr', negatives=1, batch_users=128)}
+    x, ours, peer = load_dataset(data), {k: [] for k in ways}, []
     for _ in range(repeats):
-        for loss in ours: ours[loss].append(_to_target(x, target, loss=loss, dim=64))
+        for k, options in ways.items(): ours[k].append(_to_target(x, target, dim=64, **options))
         if recbole: peer.append(_recbole(recbole, data, target, torch.get_num_threads()))
     best = {k: min((r['seconds'] for r in v if r['reached']), default=None) for k, v in ours.items()}
     theirs = min((r['time_to_target_s'] for r in peer if r['reached']), default=None)
-    return dict(target=target, seconds=best, recbole_seconds=theirs, ratio={k: theirs / v if theirs and v else None for k, v in best.items()}, ours=ours, recbole=peer or 'not run')
+    ratio = {k: theirs / v if theirs and v else None for k, v in best.items()}
+    return dict(target=target, seconds=best, recbole_seconds=theirs, ratio=ratio, ours=ours, recbole=peer or 'not run')
 
 # %% ../nbs/11_bench.ipynb #8c899d1f
 def bench_evaluate(data: str = 'ml-1m', repeats: int = 5) -> dict:
@@ -93,12 +96,13 @@ def bench_pairs(data: str = 'ml-1m', users: int = 256, repeats: int = 5) -> dict
         b = draw(MF(x, d, generator=g), p, p.users[torch.randperm(len(p.users), generator=g)[:users]], generator=g)
         rows, cols = b.rows.repeat_interleave(5), torch.cat([b.items[:, None], b.negatives], 1).ravel()
         U, V = (t.detach().clone().requires_grad_() for t in (b.U, b.V))
-        ways = dict(gather=lambda: (U[rows] * V[cols]).sum(1), dense=lambda: (U @ V.T)[rows, cols], sampled=lambda: pair_scores(U, V, rows, cols))
+        ways = dict(gather=lambda: (U[rows] * V[cols]).sum(1), dense=lambda: (U @ V.T)[rows, cols],
+                    sampled=lambda: pair_scores(U, V, rows, cols))
         s = race({k: lambda f=f: torch.autograd.grad(f().square().sum(), (U, V)) for k, f in ways.items()}, repeats)
         results[f'd={d}'] = dict(pairs=len(rows), seconds={k: min(v) for k, v in s.items()}, all=s)
     return results
 
-def bench_memory(n_users: int = 200_000, n_items: int = 50_000, per_user: float = 25, dim: int = 64) -> dict:
+def bench_memory(n_users: int = 200_000, n_items: int = 50_000, per_user: float = 15, dim: int = 64) -> dict:
     "Peak resident memory of simulating, training an epoch and evaluating a large world."
     start = time.perf_counter()
     x = simulate(n_users, n_items, per_user=per_user)
@@ -109,14 +113,15 @@ def bench_memory(n_users: int = 200_000, n_items: int = 50_000, per_user: float 
     trained = time.perf_counter() - start
     start = time.perf_counter()
     m = rec.evaluate()
+    seconds = dict(simulate=made, fit_one_epoch_and_validate=trained, evaluate=time.perf_counter() - start)
     return dict(users=n_users, items=n_items, interactions=size, dim=dim, peak_gib=peak_memory(), peak_gib_after_simulation=after_data,
-                seconds=dict(simulate=made, fit_one_epoch_and_validate=trained, evaluate=time.perf_counter() - start), n_users=m['n_users'])
+                seconds=seconds, n_users=m['n_users'])
 
-def bench_imports(repeats: int = 3) -> dict:
+def bench_imports(modules=('torch', 'resn_nb.spectral', 'resn_nb.train'), repeats: int = 3) -> dict:
     "Seconds to import, in fresh processes."
     clock = 'import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)'
     ask = lambda m: float(subprocess.run([sys.executable, '-c', clock.format(m)], capture_output=True, text=True, check=True).stdout)
-    return {m: min(ask(m) for _ in range(repeats)) for m in ('torch', 'resn_nb.spectral', 'resn_nb.train')}
+    return {m: min(ask(m) for _ in range(repeats)) for m in modules}
 
 BENCHMARKS: dict[str, Callable[..., dict]] = dict(train=bench_train, evaluate=bench_evaluate, pairs=bench_pairs, memory=bench_memory, imports=bench_imports)
 
@@ -131,6 +136,7 @@ def resn_bench(
     f = choose(BENCHMARKS, name, 'name')
     check(recbole is None or name == 'train', 'recbole', recbole, 'given for the benchmark train only')
     result = f(recbole) if name == 'train' else f()
-    save_json(Path(out or f'nbs/results/bench/{name}.json'), dict(name=name, result=result, provenance=provenance(f'resn_bench {name}' + (' --recbole PYTHON' if recbole else ''))))
+    how = provenance(f'resn_bench {name}' + (' --recbole PYTHON' if recbole else ''))
+    save_json(Path(out or f'nbs/results/bench/{name}.json'), dict(name=name, result=result, provenance=how))
     brief = {k: v for k, v in result.items() if k not in ('ours', 'recbole', 'all')}
     print(json.dumps(brief, indent=1, default=str))

@@ -31,13 +31,15 @@ def grid(**axes) -> tuple[dict, ...]:   # one dict for each combination
 # %% ../nbs/10_experiments.ipynb #fde1a3a3
 _smoke = dict(data='simulated', dim=8, epochs=10, batch_users=256)
 
+_mf = dict(model='mf', loss='mse', method='resn', dim=256, lr=2e-3, batch_users=512, epochs=150, refit=True, seed=[0, 1, 2])
+
 EXPERIMENTS: dict[str, Experiment] = {
     'ml1m': Experiment('ReSN on MovieLens-1M: matrix factorisation, common test',
-        grid(data='ml-1m', model='mf', loss='mse', method='resn', beta=[0., 3e-4, 1e-3, 2e-3, 3e-3], dim=256, lr=2e-3, batch_users=512, epochs=150, refit=True, seed=[0, 1, 2]), _smoke),
+        grid(data='ml-1m', beta=[0., 3e-4, 1e-3, 2e-3, 3e-3], **_mf), _smoke),
     'ml1m_debiased': Experiment('ReSN on MovieLens-1M: matrix factorisation, levelled test',
-        grid(data='ml-1m', paradigm='debiased', model='mf', loss='mse', method='resn', beta=[0., 1e-3, 3e-3], dim=256, lr=2e-3, batch_users=512, epochs=150, refit=True, seed=[0, 1, 2]), _smoke),
+        grid(data='ml-1m', paradigm='debiased', beta=[0., 1e-3, 3e-3], **_mf), _smoke),
     'ml1m_sigmoid': Experiment('The released code\'s form of ReSN on MovieLens-1M',
-        grid(data='ml-1m', model='mf', loss='mse', method='resn', norm='popularity', activation='sigmoid', beta=[.01, .03], dim=256, lr=2e-3, batch_users=512, epochs=150, refit=True, seed=[0, 1, 2]), _smoke),
+        grid(data='ml-1m', norm='popularity', activation='sigmoid', beta=[.01, .03], **_mf), _smoke),
 }
 
 # %% ../nbs/10_experiments.ipynb #517d8c91
@@ -59,9 +61,11 @@ def run(
     seconds = time.perf_counter() - start
     log = rec.config.get('search', rec.log)
     best = max((r for r in log if 'valid_ndcg' in r), key=lambda r: r['valid_ndcg'])
-    return dict(key=run_key(config), config=config, data=dict(name=data.name, paradigm=data.paradigm, sha256=data.sha256, notes=data.notes),
-                valid=dict(ndcg=best['valid_ndcg'], popular_ratio=best['valid_popular_ratio']), epochs=best['epoch'], test=rec.evaluate(),
-                spectrum=[round(s, 4) for s in rec.spectrum()[:32].tolist()], history=[{k: float(f'{v:.6g}') for k, v in r.items()} for r in log],
+    history = [{k: float(f'{v:.6g}') for k, v in r.items() if v is not None} for r in log]
+    return dict(key=run_key(config), config=config,
+                data=dict(name=data.name, paradigm=data.paradigm, sha256=data.sha256, notes=data.notes),
+                valid=dict(ndcg=best['valid_ndcg'], popular_ratio=best['valid_popular_ratio']), epochs=best['epoch'],
+                test=rec.evaluate(), spectrum=[round(s, 4) for s in rec.spectrum()[:32].tolist()], history=history,
                 seconds=seconds, epoch_seconds=sum(r['seconds'] for r in log) / len(log), provenance=provenance(command))
 
 # %% ../nbs/10_experiments.ipynb #ed81cdc4
@@ -95,7 +99,8 @@ def load_results(
     for f in files:
         r = load_json(f)
         check(f.stem == r.get('key') == run_key(r['config']), str(f), r.get('key'), 'a run file whose name and key are the hash of its configuration')
-        rows.append(r['config'] | {f'valid_{k}': v for k, v in r['valid'].items()} | r['test'] | {k: r[k] for k in ('epochs', 'seconds', 'epoch_seconds', 'key')})
+        found = {f'valid_{k}': v for k, v in r['valid'].items()} | r['test'] | {k: r[k] for k in ('epochs', 'seconds', 'epoch_seconds', 'key')}
+        rows.append(r['config'] | found)
     return pd.DataFrame(rows).sort_values([c for c in ('data', 'paradigm', 'method', 'beta', 'seed') if c in rows[0]], ignore_index=True)
 
 @command
@@ -110,7 +115,8 @@ def resn_experiment(
     files = run_experiment(name, folder, smoke)
     table = load_results(folder)
     print(EXPERIMENTS[name].title)
-    print(table.groupby(['paradigm'] * ('paradigm' in table) + ['beta'])[['valid_ndcg', 'ndcg@20', 'popular_ratio@20', 'coverage@20', 'epochs']].agg('mean').round(4).to_string())
+    shown = ['valid_ndcg', 'ndcg@20', 'popular_ratio@20', 'coverage@20', 'epochs']
+    print(table.groupby('beta')[shown].mean().round(4).to_string())
     print(f'{len(files)} runs in {folder}')
 
 # %% ../nbs/10_experiments.ipynb #2dc0b430
@@ -135,16 +141,17 @@ def headline(
     from resn_nb.core import COLORS, use_style
     use_style()
     t = load_results(folder)
-    fig, (ax, bx) = plt.subplots(1, 2, figsize=(8, 3.4), width_ratios=[3, 1])
+    fig, (ax, bx) = plt.subplots(1, 2, figsize=(6.4, 3.4), width_ratios=[5, 2])
     shown = {'data': None, 'plain': t[t.beta == 0], 'ReSN': t[t.beta == beta]}
     for j, (name, rows) in enumerate(shown.items()):
         color = COLORS[name.lower()]
         shares = np.full(5, 20.) if rows is None else 100 * np.mean(rows['group_shares@20'].tolist(), axis=0)
         bars = ax.bar(np.arange(5) + .27 * (j - 1), shares, .25, color=color, label=name)
-        ax.bar_label(bars, [f'{s:.0f}' for s in shares], fontsize=8)
+        ax.bar_label(bars, [f'{s:.0f}' for s in shares], fontsize=7)
         if rows is not None:
             bars = bx.bar([name], [rows['ndcg@20'].mean()], .6, yerr=[rows['ndcg@20'].std()], color=color)
             bx.bar_label(bars, [f"{rows['ndcg@20'].mean():.3f}"], fontsize=9)
-    ax.set(title='who gets the slots (%)', xlabel='popularity group of the items, rare → popular', xticks=range(5), xticklabels=range(1, 6)); ax.legend()
-    bx.set(title='accuracy: NDCG@20', ylim=(0, 1.15 * t['ndcg@20'].max())); bx.grid(axis='x', alpha=0)
+    ax.set(title='who gets the slots (%)', xlabel='popularity group of the items, rare → popular', xticks=range(5), xticklabels=range(1, 6))
+    ax.legend()
+    bx.set(title='NDCG@20', ylim=(0, 1.15 * t['ndcg@20'].max())); bx.grid(axis='x', alpha=0)
     return fig

@@ -269,7 +269,8 @@ def main(argv: list[str] | None = None) -> None:
     write_json(out, {
         "peer": args.peer, "version": version(package), "torch": version("torch"), "numpy": version("numpy"),
         "python": platform.python_version(), "threads": args.threads, "dim": args.dim, "seed": args.seed,
-        "loadavg": [load_before, os.getloadavg()[0]], **details, "history": race.history, "time_to_target_s": race.time_to_target_s, "target": args.target,
+        "loadavg": [load_before, os.getloadavg()[0]], **details, "history": race.history,
+        "time_to_target_s": race.time_to_target_s, "target": args.target,
         "reached": race.time_to_target_s is not None,
         "ndcg_agrees": all(abs(h[f"ndcg@{K}"] - h[f"peer_ndcg@{K}"]) <= TOLERANCE for h in race.history),
     })

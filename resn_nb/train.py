@@ -149,21 +149,25 @@ def _epoch(config: Config, state: _State, positives: Positives, method: Method) 
 def _watch(U: Tensor, V: Tensor, popularity: Tensor) -> dict:
     "σ₁, its share of the energy Σσ², and cos(q₁, r)."
     s = spectrum(U, V).double()
+    if s[0] == 0: return dict(sigma1=0., sigma1_share=None, cos_popularity=None)   # all scores are zero: there is no direction
     return dict(sigma1=s[0].item(), sigma1_share=(s[0]**2 / s.square().sum()).item(), cos_popularity=popularity_alignment(U, V, popularity))
 
 # %% ../nbs/09_train.ipynb #c3759ffa
-def _train(config: Config, data: Interactions, state: _State, method: Method, device, file: Path | None, save_every: float, show: bool, callbacks) -> None:
+def _train(config: Config, data: Interactions, state: _State, method: Method, device, file: Path | None, save_every: float, show: bool,
+           callbacks) -> None:
     "Run `state` to its last epoch. `data` has no test part here: what is not there cannot leak."
     positives, r = Positives(data.train, device), torch.as_tensor(data.popularity, device=device, dtype=torch.float32)
     looks = lambda: (state.epoch - state.best_epoch) // config.eval_every
-    bar = progress(range(state.epoch, config.epochs), show, desc=f'{config.model} {config.method}', initial=state.epoch, total=config.epochs, unit='epoch')
+    bar = progress(range(state.epoch, config.epochs), show, desc=f'{config.model} {config.method}', initial=state.epoch, total=config.epochs,
+                   unit='epoch')
     for _ in bar:
         if data.valid is not None and config.patience and looks() >= config.patience: break
         start = time.perf_counter()
         row = _epoch(config, state, positives, method)
         if not (math.isfinite(row['loss']) and math.isfinite(row['penalty'])):
             where = f'{file} holds the last good state, of epoch {state.saved}' if file and state.saved else 'no state was saved'
-            raise FloatingPointError(f'the loss became {row["loss"]}, the penalty {row["penalty"]} in epoch {state.epoch + 1}; {where}; try a smaller lr (now {config.lr:g}) or a smaller beta')
+            raise FloatingPointError(f'the loss became {row["loss"]}, the penalty {row["penalty"]} in epoch {state.epoch + 1}; {where}; '
+                                     f'try a smaller lr (now {config.lr:g}) or a smaller beta')
         state.epoch += 1
         row = dict(epoch=state.epoch, **row, seconds=time.perf_counter() - start)
         with torch.no_grad():
@@ -233,13 +237,16 @@ def _ids(wanted: np.ndarray, labels: np.ndarray | None, n: int) -> np.ndarray:
 def _matrices(data: Interactions) -> tuple[dict[str, Tensor], dict]:
     "(tensors, meta) of interactions."
     parts = {k: v for k in ('train', 'valid', 'test') if (v := getattr(data, k)) is not None}
-    t = {f'{k}.{a}': torch.from_numpy(np.asarray(getattr(v, a), np.int32 if a == 'indices' else np.int64)) for k, v in parts.items() for a in ('indptr', 'indices')}
+    types = dict(indptr=np.int64, indices=np.int32)
+    t = {f'{k}.{a}': torch.from_numpy(np.asarray(getattr(v, a), d)) for k, v in parts.items() for a, d in types.items()}
     labels = {k: None if (v := getattr(data, k)) is None else v.tolist() for k in ('users', 'items')}
     return t, dict(shape=data.train.shape, name=data.name, paradigm=data.paradigm, notes=data.notes, sha256=data.sha256, **labels)
 
 def _interactions(t: dict[str, Tensor], meta: dict, where: Path) -> Interactions:
     "The reverse; the hash must match."
-    csr = lambda k: sp.csr_array((np.ones(len(t[f'{k}.indices']), np.float32), t[f'{k}.indices'].numpy(), t[f'{k}.indptr'].numpy()), shape=meta['shape'])
+    def csr(k):
+        indptr, indices = (t[f'{k}.{a}'].numpy() for a in ('indptr', 'indices'))
+        return sp.csr_array((np.ones(len(indices), np.float32), indices, indptr), shape=meta['shape'])
     parts = {k: csr(k) for k in ('train', 'valid', 'test') if f'{k}.indptr' in t}
     data = Interactions(**parts, name=meta['name'], paradigm=meta['paradigm'], notes=meta['notes'], users=meta['users'], items=meta['items'])
     check(data.sha256 == meta['sha256'], str(where), 'interactions that do not match their hash', 'an undamaged file')
@@ -273,7 +280,9 @@ def load(cls: Recommender,
     found = info.get('format') if isinstance(info, dict) else type(info).__name__
     check(found == FORMAT, str(dir/'recommender.json'), found, f'format {FORMAT!r}')
     f, data = load_tensors(dir/'factors.safetensors')[0], _interactions(*load_tensors(dir/'data.safetensors'), dir/'data.safetensors')
-    for k, n in (('user', data.n_users), ('item', data.n_items)): check(k in f and len(f[k]) == n, str(dir/'factors.safetensors'), {a: tuple(b.shape) for a, b in f.items()}, f'{n} {k} factors')
+    found = {k: tuple(v.shape) for k, v in f.items()}
+    for k, n in (('user', data.n_users), ('item', data.n_items)):
+        check(found.get(k, (0,))[0] == n, str(dir/'factors.safetensors'), found, f'{n} {k} factors')
     name = info['config']['method']
     check(method is not None or name in METHODS, 'method', None, f'the object it was trained with, a {name}')
     method = method or make_method(name, **info['config']['method_options'])
@@ -337,7 +346,8 @@ def _open(out: Path, record: dict, data: Interactions, resume: bool, force: bool
     now, then = json.loads(json.dumps(record)), was['config']
     for k in now: check(k in _FREE or now[k] == then.get(k), k, now[k], f'{then.get(k)!r}, as in the run to resume')
 
-def _run(plan: _Plan, config: Config, data: Interactions, device, file: Path | None, resume: bool, save_every: float, show: bool, callbacks) -> Recommender:
+def _run(plan: _Plan, config: Config, data: Interactions, device, file: Path | None, resume: bool, save_every: float, show: bool,
+         callbacks) -> Recommender:
     "Train once; the state goes to and comes from `file`."
     state, method = _State(config, plan.build(data).to(device)), plan.method.setup(data)
     if resume and file and file.exists(): state.load(file)
@@ -346,7 +356,8 @@ def _run(plan: _Plan, config: Config, data: Interactions, device, file: Path | N
         raise KeyboardInterrupt(f'{file} holds the state of epoch {state.saved}; resume=True (--resume) continues it' if file and state.saved
                                 else f'in epoch {state.epoch + 1}; nothing was saved') from None
     with torch.no_grad(): U, V = (t.float().cpu().clone() for t in state.model.embeddings())
-    return Recommender(U, V, data, plan.record | dict(epochs=config.epochs, best_epoch=state.best_epoch or state.epoch, stopped_epoch=state.epoch), state.history, method)
+    record = plan.record | dict(epochs=config.epochs, best_epoch=state.best_epoch or state.epoch, stopped_epoch=state.epoch)
+    return Recommender(U, V, data, record, state.history, method)
 
 # %% ../nbs/09_train.ipynb #34cc482b
 def fit(
@@ -387,7 +398,7 @@ def fit(
     if out: _write(rec, out)
     return rec
 
-# %% ../nbs/09_train.ipynb #ab4ca9e8
+# %% ../nbs/09_train.ipynb #fc19b6a4
 def compare_plot(
     runs: dict[str, Recommender],   # label → run, all on the same data; the first two get the site's colours for plain and ReSN
     split: str = 'test',
@@ -397,7 +408,8 @@ def compare_plot(
     import matplotlib.pyplot as plt
     from resn_nb.core import COLORS, use_style
     use_style()
-    fig, (ax, bx, cx) = plt.subplots(1, 3, figsize=(10, 3.2))
+    fig, axs = plt.subplot_mosaic([['slots', 'slots'], ['spectrum', 'training']], figsize=(6.4, 5.6))
+    ax, bx, cx = axs.values()
     colors = dict(zip(runs, [COLORS[c] for c in ('plain', 'resn', 'accent', 'sun', 'warn')]))
     first, width, groups = next(iter(runs.values())), .8 / (len(runs) + 1), np.arange(5)
     ax.bar(groups - .4 + width / 2, [20] * 5, width, color=COLORS['data'], label='data')
@@ -407,10 +419,13 @@ def compare_plot(
         s = r.spectrum()
         bx.semilogy(np.arange(1, len(s) + 1), s, color=colors[name], marker='.', ms=4, lw=1, label=name)
         h = r.history if 'search' not in r.config else type(r.history)(r.config['search'])
-        if 'valid_popular_ratio' in h: cx.plot(*h[['epoch', 'valid_popular_ratio']].dropna().to_numpy().T * [[1], [100]], color=colors[name], label=name)
-    ax.set(title=f'{first.data.name}: who gets the slots', xlabel='popularity group, rare → popular', ylabel=f'share of top-{k} slots (%)', xticks=groups, xticklabels=groups + 1)
+        if 'valid_popular_ratio' in h:
+            seen = h[['epoch', 'valid_popular_ratio']].dropna()
+            cx.plot(seen.epoch, 100 * seen.valid_popular_ratio, color=colors[name], label=name)
+    ax.set(title=f'{first.data.name}: who gets the slots', xlabel='popularity group, rare → popular', ylabel=f'share of top-{k} slots (%)',
+           xticks=groups, xticklabels=groups + 1)
     bx.set(title='spectrum of the scores', xlabel='index k', ylabel='singular value σₖ')
-    cx.set(title='while training', xlabel='epoch', ylabel='slots of the popular group (%)', ylim=(0, 100))
+    cx.set(title='popular group while training', xlabel='epoch', ylabel=f'share of top-{k} slots (%)', ylim=(0, 100))
     ax.legend(); return fig
 
 @patch
@@ -418,13 +433,13 @@ def plot(self: Recommender, split: str = 'test', k: int = 20):   # matplotlib Fi
     "Popularity groups, spectrum and training curve of this run."
     return compare_plot({self.config['method']: self}, split, k)
 
-# %% ../nbs/09_train.ipynb #a5874b74
-def _load(data: str, paradigm: str | None, seed: int) -> Interactions:
+# %% ../nbs/09_train.ipynb #ac7e4105
+def _load(data: str, paradigm: str | None, seed: int, **columns) -> Interactions:
     "Data for the command line: a name, or a file that is split here."
     if data in DATASETS or data == 'simulated': return load_dataset(data, paradigm=paradigm, seed=seed)
     check(Path(data).exists(), 'data', data, 'a file, or one of ' + ', '.join([*DATASETS, 'simulated']))
     check(paradigm in (None, 'common', 'debiased'), 'paradigm', paradigm, 'common or debiased for a file')
-    return (split_debiased if paradigm == 'debiased' else split_common)(read_interactions(data), seed=seed)
+    return (split_debiased if paradigm == 'debiased' else split_common)(read_interactions(data, **columns), seed=seed)
 
 def _tests(rec: Recommender) -> dict[str, dict]:   # paradigm → metrics
     "All metrics on the test set; in a simulated world under uniform exposure too."
@@ -434,8 +449,8 @@ def _tests(rec: Recommender) -> dict[str, dict]:   # paradigm → metrics
 def _table(results: dict[str, dict]) -> str:
     "Results as a plain text table."
     head = f'{"model":<8} {"test":<9} {"NDCG@20":>8} {"Recall@20":>10} {"popular ratio":>14} {"coverage":>9} {"time":>8}'
-    rows = [f'{name:<8} {test:<9} {m["ndcg@20"]:8.4f} {m["recall@20"]:10.4f} {m["popular_ratio@20"]:14.4f} {m["coverage@20"]:9.4f} {r["seconds"]:7.1f}s'
-            for name, r in results.items() for test, m in r['tests'].items()]
+    rows = [f'{name:<8} {test:<9} {m["ndcg@20"]:8.4f} {m["recall@20"]:10.4f} {m["popular_ratio@20"]:14.4f} {m["coverage@20"]:9.4f} '
+            f'{r["seconds"]:7.1f}s' for name, r in results.items() for test, m in r['tests'].items()]
     return '\n'.join([head, '-' * len(head), *rows])
 
 @command
@@ -454,13 +469,17 @@ def resn_fit(
     refit:bool=False,        # choose epochs on validation, then train on train + validation
     resume:bool=False,       # continue the interrupted run in --out
     force:bool=False,        # replace what is in --out
+    user:str='user',         # for a file: column of user labels
+    item:str='item',         # for a file: column of item labels
+    rating:str=None,         # for a file: column of ratings
+    min_rating:float=None,   # for a file: keep ratings of at least this
 ):
     "Train a plain model and one with ReSN, and show what changed: one table, one figure, both models."
-    x, runs, results = _load(data, paradigm, seed), {}, {}
+    x, runs, results = _load(data, paradigm, seed, user=user, item=item, rating=rating, min_rating=min_rating), {}, {}
     options = dict(model=model, loss=loss, dim=dim, epochs=epochs, lr=lr, seed=seed, device=device, refit=refit)
     todo = {'plain': dict(method='none'), 'ReSN': dict(method='resn', beta=beta)}
     known = dict(dim=dim, epochs=epochs, lr=lr, seed=seed, solver='adam')
-    for more in todo.values(): _plan(x, model, more['method'], loss, known, {k: v for k, v in more.items() if k != 'method'})   # refuse before anything is written
+    for m in todo.values(): _plan(x, model, m['method'], loss, known, {k: v for k, v in m.items() if k != 'method'})   # refuse before writing
     dir = Path(out) if out else Path('runs')/time.strftime(f'{x.name}-%Y%m%d-%H%M%S')
     check(not resume or out is not None, 'resume', True, 'used together with --out, the folder of the run')
     if not resume: save_json(_claim(dir, force)/'config.json', dict(format=FORMAT, provenance=provenance()))
@@ -474,4 +493,5 @@ def resn_fit(
     with write_beside(dir/'figure.png') as tmp: compare_plot(runs).savefig(tmp, format='png', dpi=150)
     print(_table(results))
     drop = 1 - results['ReSN']['tests'][x.paradigm]['popular_ratio@20'] / results['plain']['tests'][x.paradigm]['popular_ratio@20']
-    print(f'\nWith ReSN (beta {beta:g}) the popular items\' share of the slots is {abs(drop):.1%} {"lower" if drop >= 0 else "higher"}.\nModels, metrics and figure: {dir}')
+    print(f'\nWith ReSN (beta {beta:g}) the popular items\' share of the slots is {abs(drop):.1%} {"lower" if drop >= 0 else "higher"}.\n'
+          f'Models, metrics and figure: {dir}')
