@@ -42,10 +42,10 @@ def _popularity(r, m: int | None = None) -> np.ndarray:  # (m,) float64
 
 # %% ../nbs/02_principal_vector.ipynb #609ff97c
 def _leading(A: sp.csr_array, k: int, known=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "k leading triples of A as P (n, k), s (k,), Q (m, k); with `known` = (p₁, σ₁, q₁), of A − σ₁p₁q₁ᵀ."
+    "k leading triples of A as P (n, k), s (k,), Q (m, k); with `known` = (p₁, σ₁, q₁), the k next ones."
     if A.shape[0] > A.shape[1]: Q, s, P = _leading(A.T.tocsr(), k, known and known[::-1]); return P, s, Q
     n, B = A.shape[0], A.T.tocsr()
-    p, s2 = (known[0], known[1]**2) if known else (np.zeros(n), 0.)
+    p, s2 = (known[0], 2 * known[1]**2) if known else (np.zeros(n), 0.)    # twice: what is known goes below zero, and to the end
     if n <= max(512, 2 * k): W = np.linalg.eigh((A @ B).toarray() - s2 * np.outer(p, p))[1][:, -k:]
     else:
         gram = LinearOperator((n, n), lambda x: A @ (B @ x) - (s2 * (p @ x.ravel())) * p.reshape(x.shape), dtype=float)
@@ -194,7 +194,7 @@ def rank_exponents(
     def excess(a): w = np.exp(-a * log); return w @ log / w.sum() - r @ log / r.sum()
     return float((np.log(r[0] / r[1:]) / log[1:]).min()), float(brentq(excess, -1e-9, 64)) if excess(64) < 0 else 64.
 
-# %% ../nbs/02_principal_vector.ipynb #a448388c
+# %% ../nbs/02_principal_vector.ipynb #ca390260
 def alignment_bound_gap(
     r,               # (m,) item popularity, the column sums of Y
     n_users: int,    # users with at least one interaction
@@ -210,7 +210,7 @@ def alignment_bound_gap(
     if sigma1 - sigma2 <= 1e-9 * sigma1: return 0.
     return float(min(max((1 - sigma2**2 / low) / (1 - (sigma2 / sigma1)**2), 0), 1)**.5)
 
-# %% ../nbs/02_principal_vector.ipynb #b7fdd804
+# %% ../nbs/02_principal_vector.ipynb #d35279b5
 def popularity_in_span(
     Q,   # (m, k) orthonormal columns, such as `top_singular(Y, k)[2]`
     r,   # (m,) item popularity
@@ -222,7 +222,7 @@ def popularity_in_span(
     check(bool(np.allclose(Q.T @ Q, np.eye(Q.shape[1]), atol=1e-6)), 'Q', 'columns that are not orthonormal', 'orthonormal columns')
     return np.cumsum((Q.T @ (r / np.linalg.norm(r)))**2)
 
-# %% ../nbs/02_principal_vector.ipynb #d113bce8
+# %% ../nbs/02_principal_vector.ipynb #ad793448
 def spectra(
     data: Interactions,   # counted from train
     k: int = 64,          # directions, fewer where the matrix has a lower rank
@@ -232,14 +232,15 @@ def spectra(
     users, items = int((np.diff(Y.indptr) > 0).sum()), int((r > 0).sum())
     start = time.perf_counter()
     P, s, Q = top_singular(Y, k := min(k, users, items))
-    seconds, q = time.perf_counter() - start, Q[:, 0]
+    seconds, q, norm = time.perf_counter() - start, Q[:, 0], float(np.linalg.norm(r))
+    correlation = float(np.corrcoef(q, r)[0, 1]) if r.min() < r.max() else None
     dominating, fitted = rank_exponents(r)
     try: law, why = alignment_bound_power_law(r.max(), fitted, s[0]), None
     except ValueError as e: law, why = None, str(e)
     bounds = dict(theorem=alignment_bound(r, s[0]), power_law=law, power_law_refused=why,
                   gap=alignment_bound_gap(r, users, s[0], s[1]) if k > 1 else None)
     return dict(data=dict(name=data.name, sha256=data.sha256), shape=Y.shape, users=users, items=items, interactions=int(Y.nnz), k=k,
-                r1=int(r.max()), r_norm=float(np.linalg.norm(r)), sigma=s, ones=P.sum(0), cos=alignment(Y), correlation=alignment(Y, centre=True),
+                r1=int(r.max()), r_norm=norm, sigma=s, p_sum=P.sum(0), cos=float(q @ r / norm), correlation=correlation,
                 share=popularity_in_span(Q, r), alpha=dict(dominating=dominating, fitted=fitted), bounds=bounds, proof=proof(Y),
                 largest_entry=dict(item_rank=int((r > r[q.argmax()]).sum()) + 1, q1=float(q.max())), seconds=seconds)
 
@@ -253,7 +254,7 @@ def resn_spectra(
     check(k >= 2, 'k', k, 'an integer ≥ 2')
     names = list(DATASETS) if name == 'all' else [name]
     for n in names: choose(DATASETS | {'simulated': None, 'all': None}, n, 'name')
-    for n in progress(names, desc='spectra', unit='data set'):
+    for n in progress(names, len(names) > 1, desc='spectra', unit='data set'):
         d = spectra(load_dataset(n, valid=0) if n in DATASETS else load_dataset(n), k)
         save_json(Path(out)/f'{n}.json', d | dict(provenance=provenance(f'resn_spectra {n} --k {k}')))
         b = d['bounds']
