@@ -157,6 +157,7 @@ def _train(config: Config, data: Interactions, state: _State, method: Method, de
            callbacks) -> None:
     "Run `state` to its last epoch. `data` has no test part here: what is not there cannot leak."
     positives, r = Positives(data.train, device), torch.as_tensor(data.popularity, device=device, dtype=torch.float32)
+    check(len(positives.users) > 0, 'data', 'no user with both a positive and an item left to compare it with', 'at least one')
     looks = lambda: (state.epoch - state.best_epoch) // config.eval_every
     bar = progress(range(state.epoch, config.epochs), show, desc=f'{config.model} {config.method}', initial=state.epoch, total=config.epochs,
                    unit='epoch')
@@ -346,12 +347,17 @@ def _open(out: Path, record: dict, data: Interactions, resume: bool, force: bool
     now, then = json.loads(json.dumps(record)), was['config']
     for k in now: check(k in _FREE or now[k] == then.get(k), k, now[k], f'{then.get(k)!r}, as in the run to resume')
 
+def _blind(data: Interactions) -> Interactions:
+    "`data` without its test part (and without the truth of a simulated world): all that backbone, method and loop are given."
+    return Interactions(data.train, data.valid, name=data.name, users=data.users, items=data.items, paradigm=data.paradigm)
+
 def _run(plan: _Plan, config: Config, data: Interactions, device, file: Path | None, resume: bool, save_every: float, show: bool,
          callbacks) -> Recommender:
     "Train once; the state goes to and comes from `file`."
-    state, method = _State(config, plan.build(data).to(device)), plan.method.setup(data)
+    seen = _blind(data)
+    state, method = _State(config, plan.build(seen).to(device)), plan.method.setup(seen)
     if resume and file and file.exists(): state.load(file)
-    try: _train(config, replace(data, test=None), state, method, device, file, save_every, show, callbacks)
+    try: _train(config, seen, state, method, device, file, save_every, show, callbacks)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f'{file} holds the state of epoch {state.saved}; resume=True (--resume) continues it' if file and state.saved
                                 else f'in epoch {state.epoch + 1}; nothing was saved') from None
@@ -385,10 +391,10 @@ def fit(
     plan = _plan(data, model, method, loss, dict(dim=dim, epochs=epochs, lr=lr, seed=seed, solver=solver), options)
     check(not resume or out is not None, 'resume', True, 'used together with out, the folder of the run')
     check(save_every >= 0, 'save_every', save_every, 'seconds ≥ 0')
+    plan.record['refit'] = refit
     if refit:
         check(data.valid is not None, 'refit', True, 'False: the data have no validation part to choose epochs on')
         check(not isinstance(model, nn.Module), 'model', type(model).__name__, 'a name or a factory: refit trains two models')
-        plan.record['refit'] = True
     if out: _open(out, plan.record, data, resume, force)
     run = lambda config, x, name: _run(plan, config, x, device, out and out/f'{name}.safetensors', resume, save_every, progress, callbacks)
     rec = run(plan.config, data, 'search' if refit else 'state')
