@@ -253,7 +253,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     als.add_argument("--alpha", type=float, default=5.0)
     return parser.parse_args(argv)
 
-
+# %% ../nbs/12_peers.ipynb #d2a2b59a
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     package, run = {"recbole-bpr": ("recbole", recbole_bpr), "implicit-als": ("implicit", implicit_als)}[args.peer]

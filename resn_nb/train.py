@@ -459,6 +459,7 @@ def _table(results: dict[str, dict]) -> str:
             f'{r["seconds"]:7.1f}s' for name, r in results.items() for test, m in r['tests'].items()]
     return '\n'.join([head, '-' * len(head), *rows])
 
+# %% ../nbs/09_train.ipynb #90d557c4
 @command
 def resn_fit(
     data:str='simulated',    # name of a data set, or a file (csv, tsv, parquet, inter, or `user item item …` txt)
