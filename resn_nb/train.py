@@ -269,6 +269,7 @@ def save(self: Recommender,
     _write(self, dir := _claim(Path(dir), force))
     return dir
 
+# %% ../nbs/09_train.ipynb #08dfa1db
 @patch(cls_method=True)
 def load(cls: Recommender,
     dir,                            # folder written by `save` or by a finished `fit(out=…)`
@@ -299,7 +300,7 @@ def _claim(dir: Path, force: bool) -> Path:
     dir.mkdir(parents=True, exist_ok=True)
     return dir
 
-# %% ../nbs/09_train.ipynb #1febfcdb
+# %% ../nbs/09_train.ipynb #1d4b49c1
 @dataclass(frozen=True)
 class _Plan:
     "A checked run: configuration, how to make backbone and method, and the JSON record of it all."
@@ -332,7 +333,7 @@ def _device(device: str) -> torch.device:
     check(device == 'cpu' or torch.cuda.is_available(), 'device', device, "'cpu': no CUDA device is available")
     return torch.device(device)
 
-# %% ../nbs/09_train.ipynb #b3513900
+# %% ../nbs/09_train.ipynb #34cc482b
 _FREE = ('epochs', 'patience')
 
 def _open(out: Path, record: dict, data: Interactions, resume: bool, force: bool) -> None:
@@ -365,7 +366,7 @@ def _run(plan: _Plan, config: Config, data: Interactions, device, file: Path | N
     record = plan.record | dict(epochs=config.epochs, best_epoch=state.best_epoch or state.epoch, stopped_epoch=state.epoch)
     return Recommender(U, V, data, record, state.history, method)
 
-# %% ../nbs/09_train.ipynb #34cc482b
+# %% ../nbs/09_train.ipynb #3b4bf178
 def fit(
     data,                        # see `as_interactions`
     model='mf',                  # name in `MODELS`, a factory(data, dim=, generator=), or an nn.Module with .embeddings()
@@ -404,7 +405,7 @@ def fit(
     if out: _write(rec, out)
     return rec
 
-# %% ../nbs/09_train.ipynb #fc19b6a4
+# %% ../nbs/09_train.ipynb #df92023a
 def compare_plot(
     runs: dict[str, Recommender],   # label → run, all on the same data; the first two get the site's colours for plain and ReSN
     split: str = 'test',
@@ -439,7 +440,7 @@ def plot(self: Recommender, split: str = 'test', k: int = 20):   # matplotlib Fi
     "Popularity groups, spectrum and training curve of this run."
     return compare_plot({self.config['method']: self}, split, k)
 
-# %% ../nbs/09_train.ipynb #ac7e4105
+# %% ../nbs/09_train.ipynb #bf1eef73
 def _load(data: str, paradigm: str | None, seed: int, **columns) -> Interactions:
     "Data for the command line: a name, or a file that is split here."
     if data in DATASETS or data == 'simulated': return load_dataset(data, paradigm=paradigm, seed=seed)
@@ -459,7 +460,7 @@ def _table(results: dict[str, dict]) -> str:
             f'{r["seconds"]:7.1f}s' for name, r in results.items() for test, m in r['tests'].items()]
     return '\n'.join([head, '-' * len(head), *rows])
 
-# %% ../nbs/09_train.ipynb #90d557c4
+# %% ../nbs/09_train.ipynb #cc02596d
 @command
 def resn_fit(
     data:str='simulated',    # name of a data set, or a file (csv, tsv, parquet, inter, or `user item item …` txt)
