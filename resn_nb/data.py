@@ -183,7 +183,7 @@ def split_common(
     part[p[:a]], part[p[a:b]] = 2, 1
     return _parted(x, keys, part, 'common')
 
-# %% ../nbs/00_data.ipynb #664d121c
+# %% ../nbs/00_data.ipynb #1418a810
 def _rank_within(group: np.ndarray, seed: int) -> np.ndarray:
     "A random rank 0, 1, … of each element among those of its group."
     p = np.random.default_rng(seed).permutation(len(group))
@@ -207,7 +207,9 @@ def split_debiased(
     items = keys % x.n_items
     size = np.bincount(items, minlength=x.n_items)
     m = (size > 0).sum()
-    held = np.minimum(int((test + valid) * len(keys) / m), np.maximum(size - keep, 0))
+    share = (test + valid) * len(keys) / max(m, 1)
+    level = int(share) if share >= 1 else np.random.default_rng([seed, 1]).random(x.n_items) < share   # below one: one each from some items
+    held = np.minimum(level, np.maximum(size - keep, 0))
     n_test = np.round(held * (test / (test + valid) if test else 0)).astype(int)
     rank = _rank_within(items, seed)
     part = np.where(rank < n_test[items], 2, np.where(rank < held[items], 1, 0))
@@ -229,11 +231,11 @@ def split_temporal(
     part[order[n - round(test * n):]] = 2
     return _parted(x, _keys(x.train), part, 'temporal')
 
-# %% ../nbs/00_data.ipynb #768bcf96
+# %% ../nbs/00_data.ipynb #36818508
 @patch
 def hold_out(self: Interactions, valid: float = .1, seed: int = 0) -> Interactions:
-    "Cut a validation part from train, levelled over items if the paradigm is `debiased`, else at random. The test part is not touched."
-    split = split_debiased if self.paradigm == 'debiased' else split_common
+    "Cut a validation part from train, levelled over items if the paradigm is `debiased` or `uniform`, else at random. The test part is not touched."
+    split = split_debiased if self.paradigm in ('debiased', 'uniform') else split_common
     inner = split(replace(self, test=None, time=None), valid=valid, test=0, seed=seed)
     return replace(self, train=inner.train, valid=inner.valid, time=None)
 
@@ -571,7 +573,7 @@ class World:
         keys = _distinct(u * m + i)   # who is shown an item twice does not answer twice
         return keys[rng.random(len(keys)) < self.preference(keys // m, keys % m)]
 
-# %% ../nbs/00_data.ipynb #6031c636
+# %% ../nbs/00_data.ipynb #191ed01d
 @dataclass(frozen=True, eq=False, repr=False)
 class Simulated(Interactions):
     "Interactions from a known world."
@@ -579,7 +581,7 @@ class Simulated(Interactions):
     uniform: sp.csr_array | None = None   # liked pairs under uniform exposure, for every paradigm
 
     def retest(self, paradigm: str) -> 'Simulated':
-        "The same log, tested under `uniform` exposure instead of `common` (the held-out part of the log stays out of train)."
+        "The same train and validation, tested under `uniform` exposure instead of `common` (the held-out part of the log stays out of train)."
         check(paradigm == 'uniform', 'paradigm', paradigm, "'uniform'")
         return replace(self, test=self.uniform, paradigm='uniform')
 
@@ -616,4 +618,4 @@ def simulate(
     uniform = w.likes(np.full(n_items, 1 / n_items), np.full(n_users, 60.), rng)
     uniform = _from_keys(np.setdiff1d(uniform, _pool(x), assume_unique=True), shape)
     x = Simulated(x.train, x.valid, x.test, name='simulated', paradigm=x.paradigm, notes=x.notes, world=w, uniform=uniform)
-    return x.retest('uniform') if paradigm == 'uniform' else x
+    return x.retest('uniform').hold_out(valid / (1 - test), seed) if paradigm == 'uniform' else x
