@@ -18,7 +18,7 @@ from scipy.sparse.linalg import LinearOperator, svds
 from torch import Tensor
 
 from .core import check
-from .data import Interactions, load_dataset, simulate
+from .data import Interactions, load_dataset
 from .spectral import Warm, _root, _top, item_root, spectral_norm, spectral_penalty
 
 # %% ../nbs/21_exp_spectral.ipynb #11495061

@@ -7,7 +7,7 @@ __all__ = ['COLORS', 'check', 'choose', 'write_beside', 'save_json', 'load_json'
            'use_style']
 
 # %% ../nbs/00_core.ipynb #1aea03dc
-import contextlib, functools, json, os, platform, signal, subprocess, sys, time
+import contextlib, functools, json, os, platform, signal, subprocess, sys, time, warnings
 from importlib import metadata
 from pathlib import Path
 
@@ -33,6 +33,9 @@ def choose(
     "The entry `name` of `registry`; a `ValueError` that lists all names if there is none."
     check(isinstance(name, str) and name in registry, arg, name, 'one of ' + ', '.join(sorted(registry)))
     return registry[name]
+
+# %% ../nbs/00_core.ipynb #d9c5a0ce
+warnings.filterwarnings('ignore', message='Sparse CSR tensor support is in beta', category=UserWarning)
 
 # %% ../nbs/00_core.ipynb #022d485e
 @contextlib.contextmanager

@@ -6,7 +6,6 @@
 __all__ = ['LOSSES', 'Positives', 'pair_scores', 'Batch', 'uniform', 'draw', 'mse', 'bce', 'bpr', 'softmax']
 
 # %% ../nbs/06_losses.ipynb #4929db42
-import warnings
 from dataclasses import dataclass
 from typing import Callable
 
@@ -16,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .core import check
+
 # %% ../nbs/06_losses.ipynb #df5fda67
 class Positives:
     "The training pairs as tensors: a batch's positives, and exact uniform draws from the rest."
@@ -23,6 +24,7 @@ class Positives:
         train: sp.csr_array,               # (n_users, n_items), binary, sorted
         device: torch.device | str = 'cpu',
     ):
+        check(sp.issparse(train) and train.format == 'csr', 'train', type(train).__name__, 'a scipy sparse matrix in CSR format', TypeError)
         to = lambda a: torch.as_tensor(np.asarray(a, np.int64), device=device)
         self.n_users, self.n_items = train.shape
         self.indptr, self.items, self.degree = to(train.indptr), to(train.indices), to(np.diff(train.indptr))
@@ -54,9 +56,6 @@ class Positives:
         return self._keys[torch.searchsorted(self._keys, wanted).clamp(max=len(self._keys) - 1)] == wanted
 
 # %% ../nbs/06_losses.ipynb #ae930511
-# PyTorch calls its compressed sparse layout beta and says so once a process; what we use of it is tested below.
-warnings.filterwarnings('ignore', message='Sparse CSR tensor support is in beta', category=UserWarning)
-
 def _compressed(index: Tensor, n: int) -> Tensor:
     "Row pointers (n+1,) of ascending row indices."
     return torch.cat([index.new_zeros(1), torch.bincount(index, minlength=n).cumsum(0)])
