@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'topk', 'Lists', 'ndcg', 'recall', 'precision', 'hit', 'group_shares', 'popular_ratio', 'arp', 'slot_gini',
-           'ndcg_unpopular', 'coverage', 'novelty', 'diversity', 'serendipity', 'evaluate', 'intra_list_diversity']
+           'ndcg_unpopular', 'coverage', 'novelty', 'diversity', 'serendipity', 'miscalibration', 'evaluate',
+           'intra_list_diversity']
 
 # %% ../nbs/07_metrics.ipynb #264c4b5b
 from dataclasses import dataclass
@@ -210,9 +211,27 @@ def serendipity(l: Lists) -> float:
     met_ahead = np.searchsorted(met, u * m + rank[i]) - l.seen.indptr[u]
     return float((rank[i] - met_ahead >= l.k).sum() / l.ids.size)
 
+# %% ../nbs/07_metrics.ipynb #a1a8eaf3
+def _shares(rows: np.ndarray, group: np.ndarray, shape: tuple[int, int]) -> np.ndarray:  # shape (N, n_groups); rows sum to 1, or are NaN
+    "Shares of the groups in each row."
+    counts = np.bincount(rows * shape[1] + group, minlength=shape[0] * shape[1]).reshape(shape)
+    with np.errstate(invalid='ignore'): return counts / counts.sum(1, keepdims=True)
+
+def _entropy(p: np.ndarray) -> np.ndarray:  # (N, g) → (N,) bits
+    return -(p * np.log2(np.where(p > 0, p, 1))).sum(1)
+
+def miscalibration(l: Lists) -> float:  # bits, 0 … 1
+    "Mean Jensen–Shannon divergence between the popularity groups of a user's history and list (Abdollahpouri et al. 2021)."
+    shape, had = (len(l.users), l.n_groups), l.seen[l.users]
+    h = _shares(np.repeat(np.arange(shape[0]), np.diff(had.indptr)), l.group[had.indices], shape)
+    g = _shares(l.filled.nonzero()[0], l.group[l.ids[l.filled]], shape)
+    js = _entropy((h + g) / 2) - (_entropy(h) + _entropy(g)) / 2
+    return float(js[~np.isnan(js)].mean()) if not np.isnan(js).all() else 0.
+
 # %% ../nbs/07_metrics.ipynb #c7831535
 METRICS = dict(ndcg=ndcg, recall=recall, precision=precision, hit=hit, popular_ratio=popular_ratio, arp=arp, gini=slot_gini, coverage=coverage,
-               novelty=novelty, diversity=diversity, serendipity=serendipity, ndcg_unpopular=ndcg_unpopular, group_shares=group_shares)
+               novelty=novelty, diversity=diversity, serendipity=serendipity, ndcg_unpopular=ndcg_unpopular,
+               miscalibration=miscalibration, group_shares=group_shares)
 
 @torch.no_grad()
 def _factors(model):
