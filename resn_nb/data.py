@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Pairs', 'DATASETS', 'Interactions', 'gini', 'split_common', 'split_debiased', 'split_temporal', 'read_interactions',
-           'Dataset', 'cache_dir', 'download', 'load_dataset', 'World', 'Simulated', 'simulate']
+           'Dataset', 'cache_dir', 'download', 'load_dataset', 'World', 'Simulated', 'observe', 'simulate']
 
 # %% ../nbs/00_data.ipynb #dfee0a8e
 import hashlib, os
@@ -565,6 +565,10 @@ class World:
             out[s] = 1 / (1 + np.exp(-np.einsum('kf,kf->k', self.theta[users[s]], self.phi[items[s]]) - self.quality[items[s]]))
         return out
 
+    def log(self, rng) -> np.ndarray:
+        "What users like of what they are shown, as ascending keys user · n_items + item."
+        return self.likes(self.exposure, self.activity, rng)
+
     def likes(self, exposure: np.ndarray, impressions: np.ndarray, rng) -> np.ndarray:
         "Show users `impressions` items each, drawn by `exposure`; the distinct liked pairs as ascending keys."
         n, m = len(self.theta), len(self.phi)
@@ -593,6 +597,24 @@ def _world(n: int, m: int, alpha: float, per_user: float, factors: int, merit: f
     activity = rng.lognormal(-.32, .8, n) * per_user * 5.6   # with the default exponent, about 5.6 impressions make one new like
     return World(theta, phi * np.float32(4 / np.sqrt(factors)), .7 * quality - 2, exposure / exposure.sum(), np.maximum(activity, 10))
 
+def observe(
+    w: World,
+    rng,                        # numpy Generator: of the log and of the test under uniform exposure
+    paradigm: str = 'common',   # of the test set: common | debiased | uniform; the log is the same
+    seed: int = 0,              # of the splits
+    valid: float = .1,          # shares of the log
+    test: float = .2,
+    name: str = 'simulated',
+) -> Simulated:
+    "A log of a world, cut into train, validation and test, and 60 random items shown to everybody."
+    check(paradigm in ('common', 'debiased', 'uniform'), 'paradigm', paradigm, 'common, debiased or uniform')
+    n, m = shape = len(w.theta), len(w.phi)
+    x = (split_debiased if paradigm == 'debiased' else split_common)(Interactions(_from_keys(w.log(rng), shape), name=name), valid=valid, test=test, seed=seed)
+    uniform = w.likes(np.full(m, 1 / m), np.full(n, 60.), rng)
+    uniform = _from_keys(np.setdiff1d(uniform, _pool(x), assume_unique=True), shape)
+    x = Simulated(x.train, x.valid, x.test, name=name, paradigm=x.paradigm, notes=x.notes, world=w, uniform=uniform)
+    return x.retest('uniform').hold_out(valid / (1 - test), seed) if paradigm == 'uniform' else x
+
 def simulate(
     n_users: int = 2000,
     n_items: int = 1000,
@@ -609,13 +631,5 @@ def simulate(
     for arg, v in dict(n_users=n_users, n_items=n_items, factors=factors).items(): check(isinstance(v, int) and v >= 1, arg, v, 'an integer ≥ 1')
     check(alpha >= 0, 'alpha', alpha, 'a number ≥ 0'); check(per_user > 0, 'per_user', per_user, 'a number > 0')
     check(0 <= merit <= 1, 'merit', merit, 'a number in [0, 1]')
-    check(paradigm in ('common', 'debiased', 'uniform'), 'paradigm', paradigm, 'common, debiased or uniform')
     rng = np.random.default_rng(seed)
-    w = _world(n_users, n_items, alpha, per_user, factors, merit, rng)
-    shape = (n_users, n_items)
-    log = Interactions(_from_keys(w.likes(w.exposure, w.activity, rng), shape), name='simulated')
-    x = (split_debiased if paradigm == 'debiased' else split_common)(log, valid=valid, test=test, seed=seed)
-    uniform = w.likes(np.full(n_items, 1 / n_items), np.full(n_users, 60.), rng)
-    uniform = _from_keys(np.setdiff1d(uniform, _pool(x), assume_unique=True), shape)
-    x = Simulated(x.train, x.valid, x.test, name='simulated', paradigm=x.paradigm, notes=x.notes, world=w, uniform=uniform)
-    return x.retest('uniform').hold_out(valid / (1 - test), seed) if paradigm == 'uniform' else x
+    return observe(_world(n_users, n_items, alpha, per_user, factors, merit, rng), rng, paradigm, seed, valid, test)
