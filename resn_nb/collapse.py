@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RATES', 'BOTH', 'PARTS', 'picture', 'truncations', 'loss', 'alternate', 'quasi_newton', 'evolve', 'best_rate',
-           'trained', 'solver_run', 'path', 'resn_collapse']
+           'trained', 'solver_run', 'model_run', 'path', 'resn_collapse']
 
 # %% ../nbs/03_dimension_collapse.ipynb #1a3e5b83
 import time
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from fastcore.script import Param
 
 from .core import check, choose, command, provenance, save_json
 from .data import DATASETS, Interactions, load_dataset, simulate
@@ -20,7 +21,8 @@ from .data import DATASETS, Interactions, load_dataset, simulate
 # %% ../nbs/03_dimension_collapse.ipynb #922dddb0
 from .metrics import evaluate
 from .models import MF
-from .theory import descend, dominance, effective_rank, mode_strengths, score_triples, start_strengths, top_items, top_singular
+from .theory import alignment, descend, dominance, effective_rank, first_direction, mode_strengths, score_triples, start_strengths, top_items
+from .theory import top_singular
 from .train import fit
 
 # %% ../nbs/03_dimension_collapse.ipynb #f657d20a
@@ -96,7 +98,8 @@ def quasi_newton(
         U, V = z[:n * d].reshape(n, d), z[n * d:].reshape(-1, d)
         return loss(Y, U, V), np.concatenate([(U @ (V.T @ V) - Y @ V).ravel(), (V @ (U.T @ U) - Yt @ U).ravel()])
     def keep(z): out.append((len(out), z[:n * d].reshape(n, d).copy(), z[n * d:].reshape(-1, d).copy()))
-    if steps: minimize(value, np.concatenate([U.ravel(), V.ravel()]), jac=True, method='L-BFGS-B', callback=keep, options=dict(maxiter=steps, maxfun=4 * steps))
+    z, limits = np.concatenate([U.ravel(), V.ravel()]), dict(maxiter=steps, maxfun=4 * steps)
+    if steps: minimize(value, z, jac=True, method='L-BFGS-B', callback=keep, options=limits)
     return out
 
 def evolve(
@@ -164,7 +167,8 @@ def trained(
     U, V = rec.user_factors.double().numpy(), rec.item_factors.double().numpy()
     h = rec.history.dropna(subset='valid_ndcg')
     return dict(d=dim, lr=lr, seed=seed, options=options, best_epoch=rec.config['best_epoch'], seconds=seconds, **picture(U, V, data, split='test'),
-                group=dominance(*score_triples(U, V, data.popularity), group), group_centred=dominance(*score_triples(U, V, data.popularity, True), group),
+                group=dominance(*score_triples(U, V, data.popularity), group),
+                group_centred=dominance(*score_triples(U, V, data.popularity, True), group),
                 history={k: h[k].tolist() for k in ('epoch', 'valid_ndcg', 'valid_popular_ratio', 'sigma1_share')})
 
 def solver_run(
@@ -185,6 +189,21 @@ def solver_run(
     options = _starts(init)
     fit(data, options.pop('model', 'mf'), 'none', dim=dim, epochs=epochs, lr=lr, solver=solver, seed=seed, patience=0, eval_every=epochs,
         callbacks=[look], progress=False, device='cpu', **options)
+    return rows
+
+def model_run(
+    data: Interactions,
+    seed: int,
+    epochs: int,
+    **options,   # of `fit`: model, loss, lr
+) -> list[dict]:   # one row for each of the epochs 1, 5, 20, 60, 100, 200 and the last
+    "Pictures and first directions over the epochs of a training run, on the validation part."
+    rows = []
+    def look(model, row):
+        if row['epoch'] not in (1, 5, 20, 60, 100, 200, epochs): return
+        with torch.no_grad(): U, V = model.embeddings()
+        rows.append(dict(epoch=row['epoch']) | picture(U, V, data, keep=4) | first_direction(U, V, data.popularity))
+    fit(data, method='none', epochs=epochs, seed=seed, patience=0, eval_every=epochs, callbacks=[look], progress=False, device='cpu', **options)
     return rows
 
 def path(states, data: Interactions, P, Q, wanted) -> list[dict]:
@@ -233,10 +252,25 @@ def _solver_jobs(name: str):
         for init in inits:
             def job(solver=solver, init=init, rates=rates):
                 data = load_dataset(name)
-                lr, tried = best_rate(data, rates if name == 'ml-100k' else rates[1:], **_starts(init), dim=32, solver=solver, epochs=epochs, patience=0)
+                some, options = rates if name == 'ml-100k' else rates[1:], dict(dim=32, solver=solver, epochs=epochs, patience=0)
+                lr, tried = best_rate(data, some, **_starts(init), **options)
                 return dict(data=dict(name=data.name, sha256=data.sha256), solver=solver, init=init, lr=lr, rates=tried, epochs=epochs,
                             runs=[solver_run(data, solver, init, seed, lr, epochs) for seed in range(3)])
             yield f'{name}-{solver}-{init}', job
+
+def _model_jobs(name: str):
+    epochs = {'coat': 200, 'ml-100k': 100, 'ml-1m': 60, 'yahoo-r3': 20}[name]
+    rates, seeds = (RATES['adam'], 3) if name in ('coat', 'ml-100k') else ((5e-3,), 1)
+    for model, losses in dict(mf=('mse', 'bpr'), lightgcn=('bpr', 'mse'), xsimgcl=('bpr',)).items():
+        for loss in losses:
+            def job(model=model, loss=loss):
+                data, options = load_dataset(name), dict(model=model, loss=loss, dim=64)
+                lr, tried = best_rate(data, rates, epochs=epochs, patience=0, **options) if len(rates) > 1 else (rates[0], {})
+                r = data.popularity
+                return dict(data=dict(name=data.name, sha256=data.sha256), lr=lr, rates=tried, epochs=epochs, cos_train=alignment(data),
+                            cos_constant=float(r.mean() / np.sqrt(np.square(r.astype(float)).mean())), **options,
+                            runs=[model_run(data, seed, epochs, lr=lr, **options) for seed in range(seeds)])
+            yield f'{name}-{model}-{loss}', job
 
 # %% ../nbs/03_dimension_collapse.ipynb #7277ad42
 def _other_jobs(name: str, d: int = 16, scale: float = .01):
@@ -257,15 +291,17 @@ def _other_jobs(name: str, d: int = 16, scale: float = .01):
         yield f'{name}-{way}', job
 
 BOTH = ('ml-100k', 'ml-1m')
-PARTS = dict(svd=(_svd_jobs, tuple(DATASETS)), flow=(_flow_jobs, BOTH), others=(_other_jobs, ('simulated', *BOTH)), mf=(_mf_jobs, BOTH), solvers=(_solver_jobs, BOTH))
+PARTS = dict(svd=(_svd_jobs, tuple(DATASETS)), flow=(_flow_jobs, BOTH), others=(_other_jobs, ('simulated', *BOTH)),
+             mf=(_mf_jobs, BOTH), solvers=(_solver_jobs, BOTH),
+             models=(_model_jobs, ('coat', 'ml-100k', 'ml-1m', 'yahoo-r3')))
 
 @command
 def resn_collapse(
-    part:str='all',                     # svd, flow, others, mf, solvers or all
+    part:Param('svd, flow, others, mf, solvers, models or all', str, opt=False, nargs='?')='all',
     data:str='all',                     # one data set, or all that the part has
     out:str='nbs/results/collapse',     # folder for PART/NAME.json
 ):
-    "Dimension collapse measured: truncated SVDs, trained models, gradient flow, solvers, ways without gradients. Skips what is there."
+    "Dimension collapse measured: truncated SVDs, gradient flow, solvers, ways without gradients, trained models. Skips what is there."
     choose(PARTS | dict(all=0), part, 'part')
     names = [*DATASETS, 'simulated', 'all']
     check(data in names, 'data', data, 'one of ' + ', '.join(names))

@@ -246,7 +246,8 @@ def compare(
     ll_t, t_t = _best(_truncated, [(a, np.log(.1 / x[-1])), (max(a - 1, .1), -np.log(mean))], [(0, 1e4), (lo, 3)], x, m, x0)
     if (m * (ours - ll_t)).sum() > 0: ll_t, t_t = ours, (a, -np.inf)      # its limit λ = 0
     sigma = np.exp(t_n[1])
-    return dict(lognormal=_vuong(ours, ll_n, m, False) | dict(mu=float((m * np.log(x)).sum() / m.sum() - (t_n[0] - 1) * sigma**2), sigma=float(sigma)),
+    mu = float((m * np.log(x)).sum() / m.sum() - (t_n[0] - 1) * sigma**2)
+    return dict(lognormal=_vuong(ours, ll_n, m, False) | dict(mu=mu, sigma=float(sigma)),
                 truncated=_vuong(ours, ll_t, m, True) | dict(alpha=float(t_t[0]), rate=float(np.exp(t_t[1]))),
                 exponential=_vuong(ours, _exponential(x, m, x0), m, False) | dict(rate=float(np.log1p(1 / (mean - x0)))))
 
@@ -261,7 +262,8 @@ def verdict(
     say = {'rejected': 'Not a power law', 'tail only': 'A power law at most in the far tail', 'plausible': 'A power law is plausible'}[label]
     names = dict(lognormal='log-normal', truncated='truncated power law', exponential='exponential')
     pick = lambda want: [names[k] for k, v in laws.items() if want(v)]
-    better, worse, open_ = (pick(lambda v: v['p'] < .1 and v['ratio'] < 0), pick(lambda v: v['p'] < .1 and v['ratio'] > 0), pick(lambda v: v['p'] >= .1))
+    better, worse = pick(lambda v: v['p'] < .1 and v['ratio'] < 0), pick(lambda v: v['p'] < .1 and v['ratio'] > 0)
+    open_ = pick(lambda v: v['p'] >= .1)
     parts = [f'{", ".join(l)} {what}' for l, what in ((better, 'likelier'), (worse, 'less likely'), (open_, 'not distinguishable')) if l]
     return label, (f'{say} (p = {p:.3f}): counts ≥ {fit.x_min:,} are {fit.n_tail:,} of {fit.n:,} items with {fit.mass:.0%} of the interactions; '
                    f'α = {fit.alpha:.2f}, rank exponent {fit.rank_exponent:.2f}; ' + '; '.join(parts) + '.')
@@ -335,11 +337,13 @@ def speed(
     text, one = '\n'.join(f'{x:.0f}' for x in r), dict(os.environ, OMP_NUM_THREADS='1')
     for _ in range(repeats):
         t = time.perf_counter(); p = bootstrap_p(r, replicates, workers=1, progress=False); ours.append(time.perf_counter() - t)
-        out = subprocess.run([igraph, '-c', _IGRAPH, str(replicates)], input=text, capture_output=True, text=True, check=True, env=one).stdout.split()
+        out = subprocess.run([igraph, '-c', _IGRAPH, str(replicates)], input=text, capture_output=True, text=True, check=True, env=one)
+        out = out.stdout.split()
         theirs.append(float(out[-1]))
     fit = fit_power_law(r)
+    other = dict(zip(('alpha', 'x_min', 'ks', 'p'), map(float, out[1:5])))
     return dict(points=len(r), replicates=replicates, ours=dict(alpha=fit.alpha, x_min=fit.x_min, ks=fit.ks, p=p, seconds=min(ours), all=ours),
-                igraph=dict(version=out[0], alpha=float(out[1]), x_min=float(out[2]), ks=float(out[3]), p=float(out[4]), seconds=min(theirs), all=theirs))
+                igraph=dict(version=out[0], **other, seconds=min(theirs), all=theirs))
 
 # %% ../nbs/01_power_law.ipynb #a7c1634c
 @command
