@@ -22,8 +22,9 @@ from typing import Any
 
 # %% auto #0
 __all__ = ['K', 'TOLERANCE', 'Split', 'read_split', 'ranking_quality', 'Race', 'recbole_workplace', 'RecBole', 'recbole_ready',
-           'recbole_train', 'recbole_bpr', 'recbole_one_batch', 'recbole_lightgcn', 'implicit_als', 'version',
-           'write_json', 'parse', 'main']
+           'recbole_train', 'recbole_bpr', 'recbole_one_batch', 'recbole_lightgcn', 'selfrec_model', 'selfrec_tables',
+           'selfrec_loss', 'selfrec_one_batch', 'selfrec_xsimgcl', 'implicit_als', 'version', 'write_json', 'parse',
+           'main']
 
 # %% ../nbs/12_peers.ipynb #7c3b46b9
 K = 20
@@ -241,6 +242,107 @@ def recbole_lightgcn(split: Split, race: Race, args: argparse.Namespace) -> dict
             print(seconds[-1], flush=True)
         return {"setup_s": round(ready.setup_s, 3), "settings": ready.settings, "pairs": pairs, "steps": args.steps, "step_s": seconds}
 
+# %% ../nbs/12_peers.ipynb #449ab7bf
+def selfrec_model(split: Split, args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    """SELFRec's XSimGCL on the CPU, and its settings."""
+    import random
+
+    import torch
+
+    torch.Tensor.cuda = torch.nn.Module.cuda = lambda self, *_: self
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    random.seed(args.seed)
+    sys.path.insert(0, str(args.repo))
+    from model.graph.XSimGCL import XSimGCL
+
+    conf = {"model": {"name": "XSimGCL"}, "item.ranking.topN": [K], "embedding.size": args.dim, "max.epoch": args.epochs,
+            "batch.size": 2048, "learning.rate": 0.001, "reg.lambda": 0, "output": ".",
+            "XSimGCL": {"n_layer": 2, "l_star": 1, "lambda": 0.2, "eps": 0.2, "tau": 0.15}}
+    rows = lambda part: [[u, i, 1.0] for u, items in enumerate(part) for i in items]
+    return XSimGCL(conf, rows(split.train), rows(split.test)), conf
+
+
+def selfrec_tables(rec: Any, split: Split, user: Any, item: Any) -> tuple[Any, Any]:
+    """SELFRec's two tables in our ids; who has no training interaction is not in its tables and gets zeros."""
+    import numpy as np
+
+    out = []
+    for table, ids, n in (user, rec.data.user, len(split.train)), (item, rec.data.item, split.n_items):
+        full = np.zeros((n, table.shape[1]), np.float32)
+        full[list(ids)] = table.detach().numpy()[list(ids.values())]
+        out.append(full)
+    return out[0], out[1]
+
+# %% ../nbs/12_peers.ipynb #01c01626
+def selfrec_loss(rec: Any, batch: Any) -> Any:
+    """The loss of one batch as SELFRec's `train` computes it."""
+    from util.loss_torch import bpr_loss
+
+    users, items, negatives = batch
+    u, v, u_view, v_view = rec.model(True)
+    return bpr_loss(u[users], v[items], v[negatives]) + rec.cl_rate * rec.cal_cl_loss([users, items], u, u_view, v, v_view)
+
+
+def selfrec_one_batch(rec: Any, split: Split, path: Path) -> None:
+    """As `recbole_one_batch`: tables 20 times those of the start; no noise."""
+    import numpy as np
+    import torch
+    from util.sampler import next_batch_pairwise
+
+    tables, eps = rec.model.embedding_dict, rec.model.eps
+    start = {k: t.detach().clone() for k, t in tables.items()}
+    with torch.no_grad():
+        for t in tables.values():
+            t.mul_(20)
+    rec.model.eps = 0
+    batch = next(next_batch_pairwise(rec.data, rec.batch_size))
+    loss = selfrec_loss(rec, batch)
+    loss.backward()
+    value, grad = (selfrec_tables(rec, split, *(f(tables[k]) for k in ("user_emb", "item_emb"))) for f in (lambda t: t, lambda t: t.grad))
+    ours = lambda ids, wanted: np.array([ids[w] for w in wanted])
+    np.savez(path, loss=loss.item(), user=value[0], item=value[1], user_grad=grad[0], item_grad=grad[1],
+             users=ours(rec.data.id2user, batch[0]), items=ours(rec.data.id2item, batch[1]), negatives=ours(rec.data.id2item, batch[2]))
+    rec.model.zero_grad()
+    rec.model.eps = eps
+    with torch.no_grad():
+        for k, t in tables.items():
+            t.copy_(start[k])
+
+# %% ../nbs/12_peers.ipynb #381e3a39
+def selfrec_xsimgcl(split: Split, race: Race, args: argparse.Namespace) -> dict[str, Any]:
+    """XSimGCL of its authors: trained and judged after each epoch."""
+    import torch
+
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as tmp, contextlib.chdir(tmp), contextlib.redirect_stdout(sys.stderr):  # it writes logs where it stands
+        rec, conf = selfrec_model(split, args)
+        from util.evaluation import ranking_evaluation
+        from util.sampler import next_batch_pairwise
+
+        if args.batch:
+            selfrec_one_batch(rec, split, args.batch)
+        setup_s = time.perf_counter() - start
+
+        def peer() -> tuple[float, float]:
+            found = dict(m.strip().split(":") for m in ranking_evaluation(rec.data.test_set, rec.test(), [K])[1:])
+            return float(found["NDCG"]), float(found["Recall"])
+
+        optimizer, train_s = torch.optim.Adam(rec.model.parameters(), lr=rec.lRate), 0.0
+        for epoch in range(1, args.epochs + 1):
+            start = time.perf_counter()
+            for batch in next_batch_pairwise(rec.data, rec.batch_size):
+                loss = selfrec_loss(rec, batch)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            train_s += time.perf_counter() - start
+            with torch.no_grad():
+                rec.user_emb, rec.item_emb = rec.model()
+            if race.evaluate(epoch, train_s, peer, lambda: selfrec_tables(rec, split, rec.user_emb, rec.item_emb)):
+                break
+    return {"setup_s": round(setup_s, 3), "settings": conf}
+
 # %% ../nbs/12_peers.ipynb #f1e64454
 class _Reached(Exception):
     """Leaves implicit's fit from its callback."""
@@ -321,6 +423,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     gcn.add_argument("--layers", type=int, default=2)
     gcn.add_argument("--steps", type=int, default=0, help="time this many steps for each line on stdin instead")
     gcn.add_argument("--batch", type=Path, help="where one batch goes, with its loss and gradients (with --steps)")
+    cl = peers.add_parser("selfrec-xsimgcl", parents=[common])
+    cl.add_argument("--repo", type=Path, required=True, help="a checkout of SELFRec")
+    cl.add_argument("--epochs", type=int, default=3)
+    cl.add_argument("--batch", type=Path, help="where one batch goes, with its loss and gradients")
     als = peers.add_parser("implicit-als", parents=[common])
     als.add_argument("--iterations", type=int, default=15)
     als.add_argument("--reg", type=float, default=10.0)
@@ -331,10 +437,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     package, run = {"recbole-bpr": ("recbole", recbole_bpr), "recbole-lightgcn": ("recbole", recbole_lightgcn),
-                    "implicit-als": ("implicit", implicit_als)}[args.peer]
+                    "selfrec-xsimgcl": ("SELFRec", selfrec_xsimgcl), "implicit-als": ("implicit", implicit_als)}[args.peer]
     out: Path = args.out.resolve()
-    if getattr(args, "batch", None):
-        args.batch = args.batch.resolve()
+    for name in ("batch", "repo"):
+        if getattr(args, name, None):
+            setattr(args, name, getattr(args, name).resolve())
     split = read_split(args.train, args.test)
     race = Race(split, args.target)
     load_before = os.getloadavg()[0]
