@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SMOKE', 'SMOKE_ALS', 'EXPERIMENTS', 'FORMAT', 'WORLDS', 'WHERE', 'BACKBONES', 'WITH_ALS', 'ALS_GRIDS', 'FIRST_GRIDS',
            'PUBLISHED', 'LEVELLED', 'Experiment', 'grid', 'run_key', 'run', 'claim', 'complete', 'load_results',
-           'validation_only', 'run_experiment', 'summary', 'resn_experiment', 'choose_beta', 'pick', 'comparison',
-           'compare', 'pareto', 'paired', 'tune', 'headline']
+           'validation_only', 'gather', 'cells', 'run_experiment', 'summary', 'resn_experiment', 'choose_beta', 'pick',
+           'comparison', 'compare', 'pareto', 'paired', 'tune', 'headline']
 
 # %% ../nbs/10_experiments.ipynb #57024f9d
 import contextlib, functools, hashlib, itertools, json, os, shutil, time
@@ -180,6 +180,35 @@ def load_results(
 def validation_only(table):   # → DataFrame without any number that was measured on test
     "What choices are made from."
     return table[[c for c in table if '@' not in c]]
+
+# %% ../nbs/10_experiments.ipynb #04c0d3b5
+def gather(
+    *names: str,         # experiments; those without a folder are left out
+    root='results',      # folder of their folders
+):                       # DataFrame as from `load_results`, with a column `experiment`
+    "The runs of several experiments as one table."
+    import pandas as pd
+    there = [n for n in names if Path(root, n).is_dir()]
+    check(len(there) > 0, 'names', names, f'an experiment with a folder in {root}; resn_experiment makes them', FileNotFoundError)
+    t = pd.concat([load_results(Path(root)/n).assign(experiment=n) for n in there], ignore_index=True)
+    return t.assign(final=t.final.astype(bool))
+
+def cells(
+    table,                          # of `load_results` or `gather`
+    metric: str,                    # column
+    columns,                        # (data, paradigm) of the wanted columns, in order
+    rows=None,                      # methods, in order; default: those in the table
+    scale: float = 1,               # e.g. 100 for per cent
+    digits: int = 3,
+    seeds: int = 3,                 # how many a cell must have
+):                                  # DataFrame of text, method × data set
+    "Mean ± standard deviation over the seeds of the final runs; 'not run' where fewer seeds are there."
+    import pandas as pd
+    final, columns = table[table.final & table[metric].notna()], list(columns)
+    groups = {k: scale * g for k, g in final.groupby(['method', 'data', 'paradigm'])[metric] if len(g) >= seeds}
+    text = lambda g: 'not run' if g is None else f'{g.mean():.{digits}f} ± {g.std():.{digits}f}'
+    rows = list(dict.fromkeys(final.method)) if rows is None else list(rows)
+    return pd.DataFrame({f'{d}, {p}': [text(groups.get((m, d, p))) for m in rows] for d, p in columns}, index=pd.Index(rows, name='method'))
 
 # %% ../nbs/10_experiments.ipynb #52c57daf
 def _declared(e: Experiment, runs, smoke: bool, out: Path, only: dict) -> dict[Path, dict]:
