@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import check
+from .core import check, choose
 from .data import Interactions
 from .losses import LOSSES, Batch, Positives, pair_scores, uniform
 from .shrink import shrink
@@ -82,7 +82,12 @@ class ReSN(Method):
     activation: str | None = None   # None: raw scores (the paper's text); 'sigmoid': the released code
     through: bool = False           # gradient through the approximate singular vector too (GenRec)
 
-    def __post_init__(self): _number('beta', self.beta)
+    def __post_init__(self):
+        _number('beta', self.beta)
+        choose(dict.fromkeys(('exact', 'popularity', 'power', 'random')), self.norm, 'norm')
+        check(self.activation in (None, 'sigmoid'), 'activation', self.activation, "None or 'sigmoid'")
+        check(self.activation is None or self.norm != 'exact', 'norm', 'exact with an activation, which breaks the low rank', 'popularity, power or random')
+        check(self.activation is None or not self.through, 'through', 'True with an activation', 'False: q is held fixed, as in the released code')
 
     def penalty(self, model: nn.Module, batch: Batch) -> Tensor | float:
         if self.beta == 0: return 0.
@@ -412,15 +417,15 @@ class InvCF(Method):
 # %% ../nbs/08_methods.ipynb #0a9689da
 @dataclass(frozen=True)
 class Shrink(Method):
-    "Scales the k largest singular values of the trained scores."
+    "Scales the largest singular values of the trained scores."
     gamma: float = .6   # in [0, 1]; 1 changes nothing
-    k: int = 1          # how many, ≥ 1
+    top: int = 1        # how many, ≥ 1
 
     def __post_init__(self):
         _number('gamma', self.gamma, high=1.)
-        check(isinstance(self.k, int) and self.k >= 1, 'k', self.k, 'an integer ≥ 1')
+        check(isinstance(self.top, int) and self.top >= 1, 'top', self.top, 'an integer ≥ 1')
 
-    def finish(self, U: Tensor, V: Tensor, model: nn.Module | None) -> tuple[Tensor, Tensor]: return shrink(U, V, self.gamma, self.k)
+    def finish(self, U: Tensor, V: Tensor, model: nn.Module | None) -> tuple[Tensor, Tensor]: return shrink(U, V, self.gamma, self.top)
 
 # %% ../nbs/08_methods.ipynb #b80a14bb
 METHODS: dict[str, type[Method]] = dict(none=Method, ips=IPS, ipl=IPL, zerosum=Zerosum, correlation=Correlation, samreg=SamReg, logdet=LogDet,
@@ -448,7 +453,6 @@ GRIDS: dict[str, dict[str, list]] = dict(   # method → {option of `fit`: value
 def grid(method: str) -> list[dict]:
     "All points of a method's grid, as options of `fit`."
     from itertools import product
-    from resn_nb.core import choose
     g = choose(GRIDS, method, 'method')
     return [dict(method=method, **dict(zip(g, v))) for v in product(*g.values())]
 
@@ -458,7 +462,6 @@ def make_method(
     **options,              # the method's fields
 ) -> Method:
     "A method from its name and options; an object is passed through."
-    from resn_nb.core import choose
     if not isinstance(method, str):
         missing = [h for h in HOOKS if not callable(getattr(method, h, None))]
         check(not missing, 'method', f'{type(method).__name__} without {", ".join(missing)}', 'a name, or an object with the hooks of `Method`', TypeError)
