@@ -29,17 +29,24 @@ from .spectral import spectrum
 
 # %% ../nbs/09_train.ipynb #67f450c2
 def as_interactions(
-    data,            # name in `DATASETS`, 'simulated', path, DataFrame, scipy sparse matrix or Interactions
-    seed: int = 0,   # of the validation part, where one is cut
+    data,                          # name in `DATASETS`, 'simulated', path, DataFrame, scipy sparse matrix or Interactions
+    seed: int = 0,                 # of the validation part, where one is cut, and of the test part, where `paradigm` asks for one
+    paradigm: str | None = None,   # common, debiased or uniform; None: the published test, or none
+    **columns,                     # for a file or table: names of columns, see `read_interactions`
 ) -> Interactions:
     "`data` as `Interactions` with a validation part."
-    if isinstance(data, Interactions): return data
-    if isinstance(data, str) and (data in DATASETS or data == 'simulated'): return load_dataset(data, seed=seed)
-    if sp.issparse(data): return Interactions(data).hold_out(seed=seed)
+    if isinstance(data, Interactions):
+        check(paradigm in (None, data.paradigm), 'paradigm', paradigm, f'{data.paradigm} or None: these interactions are split already')
+        return data
+    if isinstance(data, str) and (data in DATASETS or data == 'simulated'): return load_dataset(data, paradigm=paradigm, seed=seed)
+    check(paradigm in (None, 'common', 'debiased'), 'paradigm', paradigm, 'common or debiased for a file, a table or a matrix')
     if isinstance(data, (str, os.PathLike)):
         check(Path(data).exists(), 'data', str(data), 'a file, or one of ' + ', '.join([*DATASETS, 'simulated']))
-    else: check(hasattr(data, 'columns'), 'data', type(data).__name__, 'a name, path, DataFrame, scipy sparse matrix or Interactions', TypeError)
-    return read_interactions(data).hold_out(seed=seed)
+    known = sp.issparse(data) or isinstance(data, (str, os.PathLike)) or hasattr(data, 'columns')
+    check(known, 'data', type(data).__name__, 'a name, path, DataFrame, scipy sparse matrix or Interactions', TypeError)
+    x = Interactions(data) if sp.issparse(data) else read_interactions(data, **columns)
+    if paradigm is None: return x.hold_out(seed=seed)
+    return (split_debiased if paradigm == 'debiased' else split_common)(x, seed=seed)
 
 # %% ../nbs/09_train.ipynb #4e783f3d
 class _Sweeps:
@@ -64,6 +71,7 @@ SOLVERS: dict[str, Callable] = dict(
     als=_Sweeps,
 )
 
+# %% ../nbs/09_train.ipynb #93cebac7
 @dataclass(frozen=True)
 class Config:
     "What decides a training run, besides data, backbone and method."
@@ -359,6 +367,7 @@ def _plan(data: Interactions, model, method, loss: str, known: dict, options: di
     record = asdict(c) | dict(model_options=pick(of_model), method_options={k: getattr(chosen, k) for k in options_of(chosen)})
     return _Plan(c, build, chosen, record | (dict(als_options=pick(of_als)) if of_als else {}), pick(of_als))
 
+# %% ../nbs/09_train.ipynb #67467da1
 def _fits_least_squares(c: Config, make, method: Method) -> None:
     "Refuse what has no closed form."
     check(make is MODELS['mf'], 'model', c.model, "'mf' with solver='als': it solves for two free tables, other backbones have weights in between")
@@ -435,6 +444,7 @@ def fit(
     epochs: int = 100,           # at most
     lr: float = 5e-3,            # step size
     seed: int = 0,
+    paradigm: str | None = None, # common | debiased | uniform, where `data` is split here, see `as_interactions`
     device: str = 'auto',        # auto | cpu | cuda | cuda:N
     solver: str = 'adam',        # name in `SOLVERS`; 'als' takes reg, alpha, steps, exact in place of lr
     out=None,                    # folder for checkpoints and the result
@@ -447,7 +457,7 @@ def fit(
     **options,                   # fields of `Config`, of the method (beta=…), of the backbone (init=…)
 ) -> Recommender:
     "Train a recommender. All choices are made on `data.valid`; the loop never sees `data.test`."
-    data, device, out = as_interactions(data, seed), _device(device), None if out is None else Path(out)
+    data, device, out = as_interactions(data, seed, paradigm), _device(device), None if out is None else Path(out)
     plan = _plan(data, model, method, loss, dict(dim=dim, epochs=epochs, lr=lr, seed=seed, solver=solver), options)
     check(not resume or out is not None, 'resume', True, 'used together with out, the folder of the run')
     check(save_every >= 0, 'save_every', save_every, 'seconds ≥ 0')
@@ -500,6 +510,7 @@ def check_method(
 def _interrupt(model, row):
     if row['epoch'] == 2: raise KeyboardInterrupt
 
+# %% ../nbs/09_train.ipynb #2f035620
 def _check_gradients(data: Interactions, options: dict) -> None:
     "Every parameter, of the backbone and of the method, gets a finite gradient from one step."
     options = {k: v for k, v in options.items() if k not in ('progress', 'save_every')}
@@ -547,11 +558,9 @@ def plot(self: Recommender, split: str = 'test', k: int = 20):   # matplotlib Fi
 
 # %% ../nbs/09_train.ipynb #bf1eef73
 def _load(data: str, paradigm: str | None, seed: int, **columns) -> Interactions:
-    "Data for the command line: a name, or a file that is split here."
-    if data in DATASETS or data == 'simulated': return load_dataset(data, paradigm=paradigm, seed=seed)
-    check(Path(data).exists(), 'data', data, 'a file, or one of ' + ', '.join([*DATASETS, 'simulated']))
-    check(paradigm in (None, 'common', 'debiased'), 'paradigm', paradigm, 'common or debiased for a file')
-    return (split_debiased if paradigm == 'debiased' else split_common)(read_interactions(data, **columns), seed=seed)
+    "Data for the command line: a name, or a file, which gets a test part here."
+    named = data in DATASETS or data == 'simulated'
+    return as_interactions(data, seed, paradigm if named else paradigm or 'common', **columns)
 
 def _tests(rec: Recommender) -> dict[str, dict]:   # paradigm → metrics
     "All metrics on the test set; in a simulated world under uniform exposure too."
