@@ -211,6 +211,7 @@ def half(self: ALS, k: int) -> dict:   # k = 0: users, 1: items. objective, sigm
     self.log.append(dict(half=('users', 'items')[k], objective=value, sigma1=s[0].item(), step=t, seconds=time.perf_counter() - start))
     return self.log[-1]
 
+# %% ../nbs/13_als.ipynb #1cb0e673
 def _balance(self: ALS) -> None:
     "The same scores with UᵀU = VᵀV = diag(σ): the ridge is as small as it can be."
     before, (u, v) = sum(r.gram.trace() for r in self.roots), self.roots
@@ -229,6 +230,7 @@ def sweep(self: ALS, n: int = 1) -> ALS:
         if self.beta and self.safe: _balance(self)
     return self
 
+# %% ../nbs/13_als.ipynb #eab9a361
 @patch
 def state(self: ALS) -> dict[str, Tensor]:
     "What a continued run needs, bit for bit."
