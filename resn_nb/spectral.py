@@ -56,13 +56,14 @@ def _blocks(X: Tensor, dtype: torch.dtype = torch.float64):
 def _gram(X: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:  # (d, d), float64
     "XᵀX: products in `dtype` over groups of rows (256 in float32: short sums round less), groups summed in float64."
     d = X.shape[1]
-    A, b = X.new_zeros(d, d, dtype=torch.float64), max(1024 if dtype == torch.float64 else 256, d)
+    b, f = max(1024 if dtype == torch.float64 else 256, d), max(16 // d, 1)     # narrow rows: f of them side by side
+    A, wide = (X.new_zeros(k, k, dtype=torch.float64) for k in (d, f * d))
     for x in _blocks(X, dtype):
-        k = len(x) // b
-        groups, rest = x[:k*b].reshape(k, b, d), x[k*b:]
-        A += torch.bmm(groups.transpose(1, 2), groups).sum(0, dtype=torch.float64)
-        A += rest.T @ rest
-    return A
+        k = len(x) // (b * f)
+        groups = x[:k*b*f].reshape(k, b, f * d)
+        wide += torch.bmm(groups.transpose(1, 2), groups).sum(0, dtype=torch.float64)
+        for rest in x[k*b*f:].split(b): A += rest.T @ rest
+    return A + wide.view(f, d, f, d).diagonal(dim1=0, dim2=2).sum(-1)
 
 def _cholesky(X: Tensor, dtype: torch.dtype, low: float, high: float) -> Tensor | None:
     "R with RᵀR = XᵀX by way of the Gram matrix; None if a column's sum of squares is not between `low` and `high` or the columns are dependent."
@@ -96,9 +97,10 @@ def _triple(R: Tensor, S: Tensor) -> tuple[Tensor, ...]:
     "What `_top` returns, and the other eigenvalues of R SᵀS Rᵀ, ascending, in units of the first."
     M = R @ S.T
     scale = _safe(M.abs().max())
-    values, P = torch.linalg.eigh((M / scale) @ (M / scale).T)
+    M = M / scale
+    values, P = torch.linalg.eigh(M @ M.T)
     p = P[:, -1]
-    q = (M / scale).T @ p
+    q = M.T @ p
     length = torch.linalg.vector_norm(q)
     sigma, y, z = length * scale, R.T @ p, S.T @ (q / _safe(length))
     return sigma, z / _safe(sigma), z, y / _safe(sigma), y, values[:-1] / _safe(values[-1])
@@ -123,33 +125,38 @@ def _plain() -> bool:
     try: return torch.get_float32_matmul_precision() == 'highest'
     except RuntimeError: return False                   # set in two ways at once: nobody knows
 
-def _chance(X: Tensor, R: Tensor, c: Tensor) -> Tensor:
-    "Estimate of what rounding in `_gram(X, torch.float32)` does to |X c|² by chance, with R the root of X."
+def _chance(X: Tensor) -> float:
+    "Estimate of what rounding in `_gram(X, torch.float32)` does to it by chance, relative to the size of its columns."
     n, d = X.shape
-    return .1 * 2**-24 * min(n, max(256, d)) / n**.5 * (n > d) * (c.square() @ R.square().sum(0))
+    return .1 * 2**-24 * min(n, max(256, d)) / n**.5 if n > d else 0.
 
 def _single(X: Tensor) -> bool:
     "May products with X be in float32?"
     return X.dtype != torch.float64 and X.device.type == 'cpu' and _plain()
 
-def _along(X: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:  # (n,) float32, [] float64
-    "X v in float32 at length 1, and its length."
-    with torch.autocast('cpu', enabled=False): u = torch.cat([x @ v.float() for x in _blocks(X, torch.float32)])
-    length = torch.linalg.vector_norm(u, dtype=torch.float64)
-    return u.div_(length), length
+def _along(X: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:  # (n,) float32, [] float64
+    "X c in float32, and its squared length."
+    c, i = c.float(), 0
+    u, squared = X.new_empty(len(X), dtype=torch.float32), 0.
+    for x in _blocks(X, torch.float32):
+        part = torch.mv(x, c, out=u[i:i + len(x)]); i += len(x)
+        wide = part.double(); squared = squared + wide @ wide
+    return u, squared
 
+@torch.autocast('cpu', enabled=False)
 def _fast(U: Tensor, V: Tensor, error: float = 1e-5) -> tuple[Tensor, ...] | None:
     "`(σ, a, z, b, y, p, q)` by float32 products; None if the vectors may be off by more than `error`, or float32 is not to be had."
     if not _single(U): return None
-    with torch.autocast('cpu', enabled=False): R, S = (_cholesky(X, torch.float32, 1e-20, 1e30) for X in (U, V))
+    R, S = (_cholesky(X, torch.float32, 1e-20, 1e30) for X in (U, V))
     if R is None or S is None: return None
-    first, a, z, b, y, others = _triple(R, S)
-    if max(a.abs() @ R.norm(dim=0), b.abs() @ S.norm(dim=0)) > 30: return None
-    (p, length), (q, width) = _along(U, z), _along(V, y)
-    squared, gaps = length**2 + width**2 - first**2, 1 - others
-    chance = (_chance(U, R, a) + _chance(V, S, b)) * gaps.pow(-2).sum().sqrt()
-    repeated = (squared / first**2 - 1).abs() / gaps.min() if len(gaps) else 0.
-    return (squared.sqrt(), a, z, b, y, p, q) if chance + repeated <= error else None
+    sigma, a, z, b, y, others = _triple(R, S)
+    columns, rows = a**2 * R.square().sum(0), b**2 * S.square().sum(0)          # what p and q are put together from, squared
+    if max(columns.sqrt().sum(), rows.sqrt().sum()) > 30: return None
+    (p, length), (q, width), gaps = _along(U, a), _along(V, b), 1 - others
+    more = length - (R @ a.float().double()).square().sum() + width - (S @ b.float().double()).square().sum()
+    chance = (_chance(U) * columns.sum() + _chance(V) * rows.sum()) * gaps.pow(-2).sum().sqrt()
+    repeated = more.abs() / gaps.min() if len(gaps) else 0.
+    return (sigma * (1 + more).sqrt(), a, z, b, y, p, q) if chance + repeated <= error else None
 
 # %% ../nbs/04_spectral_norm.ipynb #023e9516
 def _outer(X: Tensor, a: Tensor, z: Tensor) -> Tensor:  # (n, d), the dtype of X
@@ -233,7 +240,7 @@ def _krylov(U: Tensor, V: Tensor, steps: int = 14, tol: float = 1e-11) -> tuple[
     a, y = z / sigma, c @ W[:j] / sigma
     kappa = max(c @ c * sum(x.ravel() @ x.ravel() for x in _blocks(X)) for c, X in zip((a, b), wide))**.5
     if not kappa <= 30: return None
-    return (sigma, a, z, b, y) + ((_along(U, z)[0], _along(V, y)[0]) if _single(U) else ())
+    return (sigma, a, z, b, y) + ((_along(U, a)[0], _along(V, b)[0]) if _single(U) else ())
 
 # %% ../nbs/04_spectral_norm.ipynb #9c50c782
 NORMS = {  # method → what it computes
