@@ -106,7 +106,8 @@ def _sigmoid_direction(U: np.ndarray, V: np.ndarray) -> np.ndarray:  # (m,) ≥ 
         return out
     if m == 1: return np.ones(1)
     if m <= 10: return abs(np.linalg.svd(expit(U @ V.T))[2][0])
-    return abs(eigsh(LinearOperator((m, m), gram, dtype=np.float32), 1, which='LA', v0=np.ones(m, np.float32), ncv=10, tol=1e-6)[1][:, 0]).astype(float)
+    operator = LinearOperator((m, m), gram, dtype=np.float32)
+    return abs(eigsh(operator, 1, which='LA', v0=np.ones(m, np.float32), ncv=10, tol=1e-6)[1][:, 0]).astype(float)
 
 def principal_direction(
     scores,                       # (n, m) binary sparse Y or Interactions; or factors (U (n, d), V (m, d)), arrays or tensors
