@@ -197,12 +197,15 @@ def model_run(
     epochs: int,
     **options,   # of `fit`: model, loss, lr
 ) -> list[dict]:   # one row for each of the epochs 1, 5, 20, 60, 100, 200 and the last
-    "Pictures and first directions over the epochs of a training run, on the validation part."
-    rows = []
+    "Pictures, first directions and the theorem on centred scores over the epochs of a training run; metrics on the validation part."
+    r, rows = data.popularity, []
+    heads = dict(top_centred=np.arange(len(r)) == r.argmax(), group_centred=data.groups() == 4)
     def look(model, row):
         if row['epoch'] not in (1, 5, 20, 60, 100, 200, epochs): return
         with torch.no_grad(): U, V = model.embeddings()
-        rows.append(dict(epoch=row['epoch']) | picture(U, V, data, keep=4) | first_direction(U, V, data.popularity))
+        triples = score_triples(U, V, r, True)
+        rows.append(dict(epoch=row['epoch']) | picture(U, V, data, keep=4) | first_direction(U, V, r)
+                    | {name: dominance(*triples, head) for name, head in heads.items()})
     fit(data, method='none', epochs=epochs, seed=seed, patience=0, eval_every=epochs, callbacks=[look], progress=False, device='cpu', **options)
     return rows
 
