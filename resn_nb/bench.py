@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .als import ALS
+from .bench_spectral import PARTS
 from .core import check, choose, command, load_json, provenance, save_json
 from .data import load_dataset, simulate
 from .losses import LOSSES, Batch, Positives, draw, pair_scores, uniform
@@ -293,23 +294,29 @@ def bench_imports(modules=('torch', 'resn_nb.spectral', 'resn_nb.train'), repeat
 
 BENCHMARKS: dict[str, Callable[..., dict]] = dict(train=bench_train, als=bench_als, lightgcn=bench_lightgcn, lightgcn_quality=bench_lightgcn_quality,
                                               lightgcn_gowalla=bench_lightgcn_gowalla, evaluate=bench_evaluate, pairs=bench_pairs, methods=bench_methods,
-                                              memory=bench_memory,
-                                              imports=bench_imports)
+                                              memory=bench_memory, imports=bench_imports) | {f'spectral_{k}': f for k, f in PARTS.items()}
 
 # %% ../nbs/11_bench.ipynb #61a6854a
+def _bench(name: str, out: Path, options: str = '', **kwargs) -> None:
+    "Run one benchmark, save its numbers with their provenance, print them."
+    result = BENCHMARKS[name](**kwargs)
+    save_json(out, dict(name=name, result=result, provenance=provenance(f'resn_bench {name}' + options)))
+    if isinstance(result, dict): result = {k: v for k, v in result.items() if k not in ('ours', 'recbole', 'implicit', 'all')}
+    print(json.dumps(result, indent=1, default=str))
+
 @command
 def resn_bench(
-    name:str,              # train, als, lightgcn, lightgcn_quality, lightgcn_gowalla, evaluate, pairs, methods, memory or imports
-    out:str=None,          # where the JSON file goes; default: nbs/results/bench/NAME.json
+    name:str,              # train, als, lightgcn, lightgcn_quality, lightgcn_gowalla, evaluate, pairs, methods, memory, imports, spectral or spectral_PART
+    out:str=None,          # where the JSON file goes; default: nbs/results/bench/NAME.json. For spectral: the folder of its parts' files
     recbole:str=None,      # for train and lightgcn: the Python of an environment with RecBole 1.2.1 (see resn_nb.peers)
     implicit:str=None,     # for als: the Python of an environment with implicit 0.7.3
 ):
     "Run a benchmark, print and save its numbers with their provenance."
-    f = choose(BENCHMARKS, name, 'name')
+    choose(BENCHMARKS | {'spectral': None}, name, 'name')
     check(recbole is None or name in ('train', 'lightgcn'), 'recbole', recbole, 'given for the benchmarks train and lightgcn only')
     check(implicit is None or name == 'als', 'implicit', implicit, 'given for the benchmark als only')
-    result = f(recbole or implicit) if recbole or implicit else f()
-    how = provenance(f'resn_bench {name}' + (' --recbole PYTHON' if recbole else ' --implicit PYTHON' if implicit else ''))
-    save_json(Path(out or f'nbs/results/bench/{name}.json'), dict(name=name, result=result, provenance=how))
-    brief = {k: v for k, v in result.items() if k not in ('ours', 'recbole', 'implicit', 'all')}
-    print(json.dumps(brief, indent=1, default=str))
+    if name == 'spectral':
+        for part in PARTS: _bench(f'spectral_{part}', Path(out or 'nbs/results/bench')/f'spectral_{part}.json')
+    else:
+        peer = {k: v for k, v in dict(recbole=recbole, implicit=implicit).items() if v}
+        _bench(name, Path(out or f'nbs/results/bench/{name}.json'), ''.join(f' --{k} PYTHON' for k in peer), **peer)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['OURS', 'PARTS', 'one_step', 'by_svds', 'by_lowrank', 'dense', 'oracle', 'turns', 'both_ways', 'shaped', 'plain',
-           'real', 'gradient_error', 'by_gap', 'by_size', 'against_dense', 'on_data', 'on_steps', 'shared_root',
-           'large', 'bench_spectral']
+           'real', 'gradient_error', 'by_gap', 'by_size', 'against_dense', 'on_data', 'by_density', 'on_steps',
+           'shared_root', 'in_process', 'large', 'by_memory', 'copy_bandwidth', 'on', 'roofline']
 
 # %% ../nbs/21_exp_spectral.ipynb #8dac7f3a
 import json, subprocess, sys, time
@@ -18,7 +18,7 @@ from scipy.sparse.linalg import LinearOperator, svds
 from torch import Tensor
 
 from .core import check
-from .data import Interactions, load_dataset
+from .data import Interactions, load_dataset, simulate
 from .spectral import Warm, _root, _top, item_root, spectral_norm, spectral_penalty
 
 # %% ../nbs/21_exp_spectral.ipynb #11495061
@@ -109,6 +109,7 @@ def by_gap(ratios=(.1, .3, .5, .7, .8, .9, .95, .99, .999, .9999, 1 - 1e-5, 1 - 
                     rows.append(dict(ratio=ratio, positive=positive, seed=seed, dtype=str(dtype)[6:], error=error, gradient=gradient_error(X, truth)))
     return rows
 
+# %% ../nbs/21_exp_spectral.ipynb #4ef3526c
 def by_size(sizes=((6000, 4000, 64), (20_000, 10_000, 64), (60_000, 40_000, 64), (200_000, 100_000, 8), (200_000, 100_000, 16), (200_000, 100_000, 32),
                    (200_000, 100_000, 64), (200_000, 100_000, 128), (200_000, 100_000, 256), (700_000, 300_000, 64)), least: float = 4.) -> list[dict]:
     "Seconds against n + m and d, forward and with the gradient; random factors (narrow gap) and such with a popularity direction."
@@ -119,10 +120,11 @@ def by_size(sizes=((6000, 4000, 64), (20_000, 10_000, 64), (60_000, 40_000, 64),
             rows.append(dict(n=n, m=m, d=d, kind=kind, forward=forward, gradient=turns({k: both_ways(f, *X) for k, f in todo.items()}, 3, least)))
     return rows
 
+# %% ../nbs/21_exp_spectral.ipynb #1f55b06f
 def against_dense(n: int = 6040, m: int = 3952, d: int = 64, repeats: int = 20) -> dict:
     "Seconds and error beside the general-purpose routines, on random and shaped factors of MovieLens-1M's size."
-    rows = {}
-    for kind, X in dict(random=plain(n, m, d), shaped=shaped(n, m, d)).items():
+    rows, todo = {}, dict(random=plain(n, m, d), shaped=shaped(n, m, d))
+    for kind, X in (todo | {f'{k}, float64': tuple(x.double() for x in X) for k, X in todo.items()}).items():
         s, quick = oracle(*X)[0], OURS | {'one step': one_step, 'scipy svds': by_svds}
         seconds = turns({k: lambda f=f: f(*X) for k, f in quick.items()}, repeats)
         seconds |= turns({'svd_lowrank': lambda: by_lowrank(*X)}, 1)
@@ -147,6 +149,20 @@ def on_data(todo=(('coat', 'svd'), ('yahoo-r3', 'svd'), ('ml-1m', 'svd'), ('gowa
             forward=turns({k: lambda f=f: f(*X) for k, f in ways.items()}, repeats)))
     return rows
 
+# %% ../nbs/21_exp_spectral.ipynb #a411251e
+def by_density(per_user=(2, 5, 10, 20, 50, 100, 200), dim: int = 64, seeds: int = 3) -> list[dict]:
+    "Error of each method on truncated SVDs of simulated worlds (2,000 users, 1,000 items) of growing density."
+    rows = []
+    for per in per_user:
+        for seed in range(seeds):
+            data = simulate(per_user=per, seed=seed)
+            X = real(data, 'svd', dim)
+            s, second = torch.linalg.svdvals(_root(X[0].double(), True) @ _root(X[1].double(), True).T)[:2]
+            rows.append(dict(per_user=per, seed=seed, density=data.train.nnz / np.prod(data.train.shape), ratio=float(second / s),
+                             error={k: float(abs(f(*X) / s - 1)) for k, f in OURS.items()}))
+    return rows
+
+# %% ../nbs/21_exp_spectral.ipynb #493d3e5c
 def on_steps(data: str | Interactions = 'ml-1m', dims=(64, 256), users: int = 256, warm: int = 30, repeats: int = 30) -> list[dict]:
     "Seconds of a training step of matrix factorisation (`fit`'s defaults) with the penalty and without, in turns; medians and least."
     from resn_nb.losses import LOSSES, Positives, draw
@@ -170,6 +186,7 @@ def on_steps(data: str | Interactions = 'ml-1m', dims=(64, 256), users: int = 25
         rows.append(dict(d=d, users=users, items=x.n_items, least={k: min(v) for k, v in seconds.items()}, median={k: float(np.median(v)) for k, v in seconds.items()}))
     return rows
 
+# %% ../nbs/21_exp_spectral.ipynb #dde1ab56
 def shared_root(n: int = 256, m: int = 3952, d: int = 64, batches: int = 8, repeats: int = 10) -> dict:
     "Seconds for the norm of several batches of users with one V: each by itself, and with the root of V shared."
     V, U = shaped(n * batches, m, d)[::-1]
@@ -179,25 +196,58 @@ def shared_root(n: int = 256, m: int = 3952, d: int = 64, batches: int = 8, repe
 # %% ../nbs/21_exp_spectral.ipynb #4d76bbe9
 _LARGE = '''
 import json, resource, sys, time, torch
-from resn_nb.spectral import _fast, spectral_norm
-n, m, d, shift = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+from resn_nb.bench_spectral import OURS, one_step
+n, m, d, shift, name, backward = *map(int, sys.argv[1:4]), float(sys.argv[4]), sys.argv[5], int(sys.argv[6])
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-spectral_norm(torch.ones(9, d), torch.ones(9, d))
+f = (OURS | {'one step': one_step})[name]
+f(torch.ones(9, d), torch.ones(9, d))
 X = [torch.empty(k, d) for k in (n, m)]
-for i, x in enumerate(X): x.normal_(shift, generator=torch.Generator().manual_seed(i))
+for i, x in enumerate(X): x.normal_(shift, generator=torch.Generator().manual_seed(i)).requires_grad_(bool(backward))
 before, start = peak(), time.perf_counter()
-s = spectral_norm(*X)
-print(json.dumps(dict(n=n, m=m, d=d, shift=shift, sigma=float(s), seconds=time.perf_counter() - start, gib_before=before, gib_peak=peak(), threads=torch.get_num_threads())))
+s = f(*X)
+if backward: s.backward()
+print(json.dumps(dict(n=n, m=m, d=d, shift=shift, method=name, backward=bool(backward), sigma=float(s), seconds=time.perf_counter() - start,
+                      gib_factors=(n + m) * d * 4 / 2**30, gib_before=before, gib_peak=peak(), threads=torch.get_num_threads())))
 '''
 
+def in_process(n: int, m: int, d: int, shift: float, name: str = 'exact', backward: bool = False) -> dict:
+    "Seconds and peak memory of one call on normal factors with mean `shift`, in a fresh process."
+    todo = map(str, (n, m, d, shift, name, int(backward)))
+    return json.loads(subprocess.run([sys.executable, '-c', _LARGE, *todo], capture_output=True, text=True, check=True).stdout)
+
 def large(n: int = 10_000_000, m: int = 1_000_000, d: int = 64, shifts=(.1, 0.)) -> list[dict]:
-    "Seconds and peak memory of a forward pass over large factors, in fresh processes; shift = 0 is the narrow gap of random factors."
-    ask = lambda s: subprocess.run([sys.executable, '-c', _LARGE, *map(str, (n, m, d, s))], capture_output=True, text=True, check=True).stdout
-    return [json.loads(ask(s)) for s in shifts]
+    "A forward pass over large factors; shift = 0 is the narrow gap of random factors."
+    return [in_process(n, m, d, s) for s in shifts]
 
-PARTS = dict(gap=by_gap, size=by_size, dense=against_dense, data=on_data, step=on_steps, root=shared_root, large=large)
+def by_memory(n: int = 700_000, m: int = 300_000, d: int = 64, ways=('exact', 'popularity', 'power, 3 steps', 'one step')) -> list[dict]:
+    "Peak memory of each method, forward and with the gradient."
+    return [in_process(n, m, d, .1, k, backward) for k in ways for backward in (False, True)]
 
-def bench_spectral(parts=tuple(PARTS)) -> dict:
-    "All of the measurements above; the GPU part is not run where there is no GPU."
-    result = {k: PARTS[k]() for k in parts}
-    return result | dict(threads=torch.get_num_threads(), gpu='not run')
+# %% ../nbs/21_exp_spectral.ipynb #33ccd502
+def copy_bandwidth(device: str = 'cpu', size: int = 2**28, repeats: int = 10) -> float:
+    "Bytes a second of a copy, read and written."
+    x = torch.ones(size // 4, device=device)
+    y = torch.empty_like(x)
+    return 2 * size / turns({'copy': on(device, lambda: y.copy_(x))}, repeats)['copy']
+
+def on(device: str, f: Callable) -> Callable:
+    "f, waited for."
+    return f if device == 'cpu' else lambda: (f(), torch.cuda.synchronize())
+
+def roofline(n: int = 700_000, m: int = 300_000, d: int = 64, devices=('cpu', 'cuda'), repeats: int = 10) -> list[dict]:
+    "Seconds of each method, forward and with the gradient, and the share of the copy bandwidth that this is; devices that are not there are left out."
+    rows = []
+    for device in devices:
+        if device == 'cuda' and not torch.cuda.is_available(): continue
+        X, copy, size = [.1 * x.to(device) + .05 for x in plain(n, m, d)], copy_bandwidth(device), (n + m) * d * 4
+        todo = {'one step': one_step} | {k: OURS[k] for k in ('exact', 'popularity', 'power, 3 steps')}
+        with torch.no_grad(): forward = turns({k: on(device, partial(f, *X)) for k, f in todo.items()}, repeats)
+        both = turns({k: on(device, both_ways(f, *X)) for k, f in todo.items()}, repeats)
+        share = {way: {k: passes * size / copy / s for k, s in seconds.items()} for way, passes, seconds in (('forward', 1, forward), ('gradient', 3, both))}
+        name = torch.cuda.get_device_name() if device == 'cuda' else 'cpu'
+        rows.append(dict(device=device, name=name, n=n, m=m, d=d, copy=copy, bytes=size, forward=forward, gradient=both, share=share))
+    return rows
+
+# %% ../nbs/21_exp_spectral.ipynb #5a711b47
+PARTS = dict(gap=by_gap, density=by_density, size=by_size, dense=against_dense, data=on_data, step=on_steps, root=shared_root, memory=by_memory,
+             large=large, roofline=roofline)

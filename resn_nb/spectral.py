@@ -57,13 +57,14 @@ def _gram(X: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:  # (d, d), f
     "XᵀX: products in `dtype` over groups of rows (256 in float32: short sums round less), groups summed in float64."
     d = X.shape[1]
     b, f = max(1024 if dtype == torch.float64 else 256, d), max(16 // d, 1)     # narrow rows: f of them side by side
-    A, wide = (X.new_zeros(k, k, dtype=torch.float64) for k in (d, f * d))
+    A = X.new_zeros(d, d, dtype=torch.float64)
     for x in _blocks(X, dtype):
         k = len(x) // (b * f)
         groups = x[:k*b*f].reshape(k, b, f * d)
-        wide += torch.bmm(groups.transpose(1, 2), groups).sum(0, dtype=torch.float64)
+        wide = torch.bmm(groups.transpose(1, 2), groups).sum(0, dtype=torch.float64)
+        A += wide if f == 1 else wide.view(f, d, f, d).diagonal(dim1=0, dim2=2).sum(-1)
         for rest in x[k*b*f:].split(b): A += rest.T @ rest
-    return A + wide.view(f, d, f, d).diagonal(dim1=0, dim2=2).sum(-1)
+    return A
 
 def _cholesky(X: Tensor, dtype: torch.dtype, low: float, high: float) -> Tensor | None:
     "R with RᵀR = XᵀX by way of the Gram matrix; None if a column's sum of squares is not between `low` and `high` or the columns are dependent."
@@ -96,14 +97,15 @@ def _unit(x: Tensor) -> Tensor:
 def _triple(R: Tensor, S: Tensor) -> tuple[Tensor, ...]:
     "What `_top` returns, and the other eigenvalues of R SᵀS Rᵀ, ascending, in units of the first."
     M = R @ S.T
-    scale = _safe(M.abs().max())
+    scale = float(M.abs().max()) or 1.
     M = M / scale
     values, P = torch.linalg.eigh(M @ M.T)
     p = P[:, -1]
     q = M.T @ p
     length = torch.linalg.vector_norm(q)
-    sigma, y, z = length * scale, R.T @ p, S.T @ (q / _safe(length))
-    return sigma, z / _safe(sigma), z, y / _safe(sigma), y, values[:-1] / _safe(values[-1])
+    sigma, y, z = length * scale, R.T @ p, S.T @ (q / (float(length) or 1.))
+    divisor = float(sigma) or 1.
+    return sigma, z / divisor, z, y / divisor, y, values[:-1] / (float(values[-1]) or 1.)
 
 def _top(R: Tensor, S: Tensor) -> tuple[Tensor, ...]:  # σ₁ and the d-vectors a, z, b, y
     "Top singular triple of R Sᵀ as `(σ, a, z, b, y)`: p = U a, q = V b, z = Vᵀq, y = Uᵀp."
@@ -134,29 +136,30 @@ def _single(X: Tensor) -> bool:
     "May products with X be in float32?"
     return X.dtype != torch.float64 and X.device.type == 'cpu' and _plain()
 
-def _along(X: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:  # (n,) float32, [] float64
-    "X c in float32, and its squared length."
-    c, i = c.float(), 0
-    u, squared = X.new_empty(len(X), dtype=torch.float32), 0.
-    for x in _blocks(X, torch.float32):
-        part = torch.mv(x, c, out=u[i:i + len(x)]); i += len(x)
-        wide = part.double(); squared = squared + wide @ wide
-    return u, squared
+def _product(X: Tensor, c: Tensor) -> Tensor:  # (n,), float32
+    "X c in float32."
+    u, c, i = X.new_empty(len(X), dtype=torch.float32), c.float(), 0
+    for x in _blocks(X, torch.float32): torch.mv(x, c, out=u[i:i + len(x)]); i += len(x)
+    return u
 
-@torch.autocast('cpu', enabled=False)
+def _excess(u: Tensor, R: Tensor, c: Tensor) -> float:
+    "By how much |u|², u = X c, exceeds |R c|², which is what R says of X."
+    Rc = R @ c.float().double()
+    return sum(float(w @ w) for w in map(Tensor.double, u.split(2**18))) - float(Rc @ Rc)
+
 def _fast(U: Tensor, V: Tensor, error: float = 1e-5) -> tuple[Tensor, ...] | None:
     "`(σ, a, z, b, y, p, q)` by float32 products; None if the vectors may be off by more than `error`, or float32 is not to be had."
     if not _single(U): return None
     R, S = (_cholesky(X, torch.float32, 1e-20, 1e30) for X in (U, V))
     if R is None or S is None: return None
     sigma, a, z, b, y, others = _triple(R, S)
-    columns, rows = a**2 * R.square().sum(0), b**2 * S.square().sum(0)          # what p and q are put together from, squared
-    if max(columns.sqrt().sum(), rows.sqrt().sum()) > 30: return None
-    (p, length), (q, width), gaps = _along(U, a), _along(V, b), 1 - others
-    more = length - (R @ a.float().double()).square().sum() + width - (S @ b.float().double()).square().sum()
-    chance = (_chance(U) * columns.sum() + _chance(V) * rows.sum()) * gaps.pow(-2).sum().sqrt()
-    repeated = more.abs() / gaps.min() if len(gaps) else 0.
-    return (sigma * (1 + more).sqrt(), a, z, b, y, p, q) if chance + repeated <= error else None
+    columns, rows = a * R.norm(dim=0), b * S.norm(dim=0)                        # what p and q are put together from
+    if max(float(columns.abs().sum()), float(rows.abs().sum())) > 30: return None
+    p, q, gaps = _product(U, a), _product(V, b), [max(1 - x, 1e-16) for x in others.tolist()]
+    more = _excess(p, R, a) + _excess(q, S, b)
+    chance = (_chance(U) * float(columns @ columns) + _chance(V) * float(rows @ rows)) * sum(g**-2 for g in gaps)**.5
+    repeated = abs(more) / min(gaps, default=1.)
+    return (sigma * (1 + more)**.5, a, z, b, y, p, q) if chance + repeated <= error else None
 
 # %% ../nbs/04_spectral_norm.ipynb #023e9516
 def _outer(X: Tensor, a: Tensor, z: Tensor) -> Tensor:  # (n, d), the dtype of X
@@ -240,7 +243,7 @@ def _krylov(U: Tensor, V: Tensor, steps: int = 14, tol: float = 1e-11) -> tuple[
     a, y = z / sigma, c @ W[:j] / sigma
     kappa = max(c @ c * sum(x.ravel() @ x.ravel() for x in _blocks(X)) for c, X in zip((a, b), wide))**.5
     if not kappa <= 30: return None
-    return (sigma, a, z, b, y) + ((_along(U, a)[0], _along(V, b)[0]) if _single(U) else ())
+    return (sigma, a, z, b, y) + ((_product(U, a), _product(V, b)) if _single(U) else ())
 
 # %% ../nbs/04_spectral_norm.ipynb #9c50c782
 NORMS = {  # method → what it computes
@@ -282,7 +285,7 @@ def _norm(U: Tensor, V: Tensor, method: str, iterations: int, seed: int, through
         sigma = _through(U, V, *_start(U, method, iterations, seed))
         _finite(sigma, U, V)
         return sigma
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(U.device.type, enabled=False):
         if method != 'exact': found = _iteration(U, V, method, iterations, seed, tol, start)
         elif root is not None: found = _exact(U, V, root)
         else: found = (U.shape[1] > 100 and _krylov(U, V)) or _fast(U, V) or _exact(U, V)
