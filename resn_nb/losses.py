@@ -69,6 +69,7 @@ def _by_column(crow: Tensor, cols: Tensor, shape: tuple[int, int]) -> tuple[Tens
     c = sp.csr_array((np.arange(len(cols)), cols.numpy(), crow.numpy()), shape=shape).tocsc()
     return tuple(torch.from_numpy(a.astype(np.int64, copy=False)) for a in (c.indptr, c.indices, c.data))
 
+# %% ../nbs/06_losses.ipynb #b8a57b54
 class _PairScores(torch.autograd.Function):
     "Scores of a sparse pattern of U Vᵀ; backward as two sparse × dense products."
     @staticmethod

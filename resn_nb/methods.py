@@ -207,6 +207,7 @@ def two_sided(
     out[left] = positives.negatives(users[left // n], generator)
     return out.view(-1, n)
 
+# %% ../nbs/08_methods.ipynb #1f892a72
 @dataclass(frozen=True)
 class SamReg(Correlation):
     "Balanced negatives, and accuracy uncorrelated with popularity (Boratto et al., IPM 2021)."
@@ -328,6 +329,7 @@ def distance_correlation(
     A, B = centred(X), centred(Y)
     return ((A * B).mean().clamp(min=0) + 1e-12).sqrt() / ((A * A).mean() * (B * B).mean() + 1e-12).sqrt().sqrt()
 
+# %% ../nbs/08_methods.ipynb #20637e8b
 @dataclass(frozen=True)
 class DICE(Method):
     "Interest and conformity in two halves of the factors (Zheng et al., WWW 2021)."
@@ -371,6 +373,7 @@ def _counts(x) -> tuple[Tensor, int]:
     values, index = torch.as_tensor(x).unique(return_inverse=True)
     return index, len(values)
 
+# %% ../nbs/08_methods.ipynb #ef97d103
 @dataclass(frozen=True)
 class InvCF(Method):
     "Preference factors invariant to popularity (Zhang et al., WWW 2023)."

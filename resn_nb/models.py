@@ -124,6 +124,7 @@ def info_nce(
     x, z = F.normalize(x, dim=1), F.normalize(z, dim=1)
     return F.cross_entropy(x @ z.T / temperature, torch.arange(len(x), device=x.device))
 
+# %% ../nbs/05_models.ipynb #1862bf58
 class XSimGCL(LightGCN):
     "LightGCN without the tables in the mean, with noise and a contrastive term (Yu et al., TKDE 2024)."
     def __init__(self,
@@ -176,6 +177,7 @@ class XSimGCL(LightGCN):
         terms = info_nce(batch.U[users], U[batch.users[users]], self.temperature) + info_nce(batch.V[items], V[items], self.temperature)
         return self.contrast * len(batch.items) * terms
 
+# %% ../nbs/05_models.ipynb #2d7d912f
 MODELS: dict[str, Callable[..., nn.Module]] = dict(mf=MF, lightgcn=LightGCN, xsimgcl=XSimGCL)   # name → factory(data, dim=, generator=, **options)
 
 # %% ../nbs/05_models.ipynb #4bfc09a9
@@ -193,6 +195,20 @@ def _step(model: nn.Module, opt, positives: Positives, seed: int) -> tuple[float
 
 def _same(a: nn.Module, b: nn.Module) -> bool: return all(torch.equal(i, j) for i, j in zip(a.eval().embeddings(), b.eval().embeddings()))
 
+# %% ../nbs/05_models.ipynb #638c2cac
+def _check_start(new: Callable, data: Interactions, dim: int) -> nn.Module:
+    "Shapes, repeatable initial values, a state that can be put back, nothing of the test part. Returns the model."
+    a, b = new(), new(1)
+    U, V = a.embeddings()
+    assert U.shape == (data.n_users, dim) and V.shape == (data.n_items, dim), f'shapes {tuple(U.shape)}, {tuple(V.shape)}'
+    assert _same(a, new()) and not _same(a, b), 'the generator must decide the initial values'
+    b.load_state_dict(a.state_dict())
+    assert _same(a, b), 'the state dict must hold everything that decides the factors'
+    blind, other = new(x=Interactions(data.train)), new(x=Interactions(data.train, test=data.train))   # nothing, or something else, to predict
+    equal = [torch.equal(p, q) for o in (blind, other) for p, q in zip(a.buffers(), o.buffers(), strict=True)]
+    assert _same(a, blind) and _same(a, other) and all(equal), 'the factors depend on the test part'
+    return a
+
 def check_model(
     make: Callable[..., nn.Module],   # factory(data, dim=, generator=), as in `MODELS`
     data: Interactions,               # a small data set with a test part
@@ -203,15 +219,7 @@ def check_model(
     check(data.test is not None and data.test.nnz > 0, 'data', 'no test part', 'data with one, to see that it does not leak')
     new = lambda seed=0, x=data: make(x, dim=dim, generator=torch.Generator().manual_seed(seed))
     adam = lambda m: torch.optim.Adam(m.parameters(), .05)
-    a, b, positives = new(), new(1), Positives(data.train)
-    U, V = a.embeddings()
-    assert U.shape == (data.n_users, dim) and V.shape == (data.n_items, dim), f'shapes {tuple(U.shape)}, {tuple(V.shape)}'
-    assert _same(a, new()) and not _same(a, b), 'the generator must decide the initial values'
-    b.load_state_dict(a.state_dict())
-    assert _same(a, b), 'the state dict must hold everything that decides the factors'
-    blind, other = new(x=Interactions(data.train)), new(x=Interactions(data.train, test=data.train))   # nothing, or something else, to predict
-    equal = [torch.equal(p, q) for o in (blind, other) for p, q in zip(a.buffers(), o.buffers(), strict=True)]
-    assert _same(a, blind) and _same(a, other) and all(equal), 'the factors depend on the test part'
+    a, positives = _check_start(new, data, dim), Positives(data.train)
     opt, losses, half = adam(a), [], steps // 2
     for k in range(steps):
         if k == half: saved = {n: t.clone() for n, t in a.state_dict().items()}, copy.deepcopy(opt.state_dict())

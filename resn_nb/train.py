@@ -401,6 +401,7 @@ def _open(out: Path, record: dict, data: Interactions, resume: bool, force: bool
     now, then = json.loads(json.dumps(record)), was['config']
     for k in now: check(k in _FREE or now[k] == then.get(k), k, now[k], f'{then.get(k)!r}, as in the run to resume')
 
+# %% ../nbs/09_train.ipynb #f01a6314
 def _blind(data: Interactions) -> Interactions:
     "`data` without its test part (and without the truth of a simulated world): all that backbone, method and loop are given."
     return Interactions(data.train, data.valid, name=data.name, users=data.users, items=data.items, paradigm=data.paradigm)
