@@ -8,8 +8,6 @@ __all__ = ['changes', 'extremes', 'front', 'verdict', 'judged']
 # %% ../nbs/17_verdicts.ipynb #94dac5c6
 from collections.abc import Iterable
 
-import numpy as np
-
 from .core import check
 from .experiments import WHERE, paired
 
