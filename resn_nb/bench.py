@@ -249,6 +249,7 @@ def bench_pairs(data: str = 'ml-1m', users: int = 256, repeats: int = 5) -> dict
         results[f'd={d}'] = dict(pairs=len(rows), seconds={k: min(v) for k, v in s.items()}, all=s)
     return results
 
+# %% ../nbs/11_bench.ipynb #a1b26de7
 def _stepper(data, method, loss: str, users: int, dim: int) -> Callable[[], None]:
     "One training step of matrix factorisation with a method, as `fit` takes it; users in turns."
     g = torch.Generator().manual_seed(0)
@@ -271,6 +272,7 @@ def bench_methods(data: str = 'ml-1m', users: int = 256, dim: int = 64, steps: i
     ratio = {k: best[k] / best[f'none, {loss}'] for k, (_, loss) in todo.items()}
     return dict(data=data, users=users, dim=dim, loss={k: loss for k, (_, loss) in todo.items()}, seconds=best, ratio=ratio, all=s)
 
+# %% ../nbs/11_bench.ipynb #867fc361
 def bench_memory(n_users: int = 200_000, n_items: int = 50_000, per_user: float = 15, dim: int = 64) -> dict:
     "Peak resident memory of simulating, training an epoch and evaluating a large world."
     start = time.perf_counter()
@@ -292,6 +294,7 @@ def bench_imports(modules=('torch', 'resn_nb.spectral', 'resn_nb.train'), repeat
     ask = lambda m: float(subprocess.run([sys.executable, '-c', clock.format(m)], capture_output=True, text=True, check=True).stdout)
     return {m: min(ask(m) for _ in range(repeats)) for m in modules}
 
+# %% ../nbs/11_bench.ipynb #0b0b3610
 BENCHMARKS: dict[str, Callable[..., dict]] = dict(train=bench_train, als=bench_als, lightgcn=bench_lightgcn, lightgcn_quality=bench_lightgcn_quality,
                                               lightgcn_gowalla=bench_lightgcn_gowalla, evaluate=bench_evaluate, pairs=bench_pairs, methods=bench_methods,
                                               memory=bench_memory, imports=bench_imports) | {f'spectral_{k}': f for k, f in PARTS.items()}

@@ -111,7 +111,7 @@ def by_gap(ratios=(.1, .3, .5, .7, .8, .9, .95, .99, .999, .9999, 1 - 1e-5, 1 - 
 
 # %% ../nbs/21_exp_spectral.ipynb #4ef3526c
 def by_size(sizes=((6000, 4000, 64), (20_000, 10_000, 64), (60_000, 40_000, 64), (200_000, 100_000, 8), (200_000, 100_000, 16), (200_000, 100_000, 32),
-                   (200_000, 100_000, 64), (200_000, 100_000, 128), (200_000, 100_000, 256), (700_000, 300_000, 64)), least: float = 4.) -> list[dict]:
+                   (200_000, 100_000, 64), (200_000, 100_000, 128), (200_000, 100_000, 256), (700_000, 300_000, 64)), least: float = 2.) -> list[dict]:
     "Seconds against n + m and d, forward and with the gradient; random factors (narrow gap) and such with a popularity direction."
     rows, todo = [], {'one step': one_step} | {k: OURS[k] for k in ('exact', 'popularity', 'power, 3 steps')}
     for n, m, d in sizes:
@@ -163,12 +163,12 @@ def by_density(per_user=(2, 5, 10, 20, 50, 100, 200), dim: int = 64, seeds: int 
     return rows
 
 # %% ../nbs/21_exp_spectral.ipynb #493d3e5c
-def on_steps(data: str | Interactions = 'ml-1m', dims=(64, 256), users: int = 256, warm: int = 30, repeats: int = 30) -> list[dict]:
-    "Seconds of a training step of matrix factorisation (`fit`'s defaults) with the penalty and without, in turns; medians and least."
+def on_steps(data: str | Interactions = 'ml-1m', sizes=((64, 256), (256, 256), (64, 2048), (256, 2048)), warm: int = 15, repeats: int = 20) -> list[dict]:
+    "Seconds of a training step of matrix factorisation (`fit`'s defaults) with the penalty and without, in turns; medians and least; factors and users a batch by `sizes`."
     from resn_nb.losses import LOSSES, Positives, draw
     from resn_nb.models import MF
     x, rows = load_dataset(data) if isinstance(data, str) else data, []
-    for d in dims:
+    for d, users in sizes:
         g = torch.Generator().manual_seed(0)
         model, positives, state = MF(x, d, generator=g), Positives(x.train), Warm()
         opt = torch.optim.Adam(model.parameters(), lr=5e-3)

@@ -328,6 +328,7 @@ def evaluate(self: Ranks, factors, data: Interactions, split: str, k: int, names
     l = Lists(ids, users, data, relevant, seen)
     return self.say({f'{m}@{k}': choose(METRICS, m, 'metrics')(l) for m in names} | dict(n_users=len(users), n_skipped=n - len(users)))
 
+# %% ../nbs/14_distributed.ipynb #a8b02714
 def _of_users(model: nn.Module, key: str, x: Tensor) -> bool:
     "Is this tensor of a state (model.NAME, best.NAME, opt.NUMBER.NAME) one with a row for each user?"
     kind, name = key.split('.', 1)

@@ -66,6 +66,7 @@ def _gram(X: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:  # (d, d), f
         for rest in x[k*b*f:].split(b): A += rest.T @ rest
     return A
 
+# %% ../nbs/04_spectral_norm.ipynb #edb2c214
 def _cholesky(X: Tensor, dtype: torch.dtype, low: float, high: float) -> Tensor | None:
     "R with RᵀR = XᵀX by way of the Gram matrix; None if a column's sum of squares is not between `low` and `high` or the columns are dependent."
     if len(X) <= X.shape[1]: R = X.detach().double()
@@ -147,6 +148,7 @@ def _excess(u: Tensor, R: Tensor, c: Tensor) -> float:
     Rc = R @ c.float().double()
     return sum(float(w @ w) for w in map(Tensor.double, u.split(2**18))) - float(Rc @ Rc)
 
+# %% ../nbs/04_spectral_norm.ipynb #520d35fa
 def _fast(U: Tensor, V: Tensor, error: float = 1e-5) -> tuple[Tensor, ...] | None:
     "`(σ, a, z, b, y, p, q)` by float32 products; None if the vectors may be off by more than `error`, or float32 is not to be had."
     if not _single(U): return None
@@ -263,6 +265,7 @@ def _options(method: str, iterations: int) -> None:
     _check(isinstance(method, str) and method in NORMS, 'method', repr(method), 'one of ' + ', '.join(NORMS))
     _check(isinstance(iterations, int) and iterations >= 1, 'iterations', repr(iterations), 'an integer ≥ 1')
 
+# %% ../nbs/04_spectral_norm.ipynb #d24c98f9
 def _iteration(U: Tensor, V: Tensor, method: str, iterations: int, seed: int, tol: float, start: Warm | None) -> tuple[Tensor, ...]:
     "The power method's result; `start` is read and then brought up to date."
     cold = start is None or start.b is None
