@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SMOKE', 'SMOKE_ALS', 'EXPERIMENTS', 'FORMAT', 'WORLDS', 'WHERE', 'BACKBONES', 'WITH_ALS', 'ALS_GRIDS', 'FIRST_GRIDS',
-           'SMALL', 'LARGE', 'PUBLISHED', 'LEVELLED', 'Experiment', 'grid', 'run_key', 'run', 'claim', 'complete',
-           'load_results', 'validation_only', 'gather', 'cells', 'run_experiment', 'summary', 'resn_experiment',
-           'choose_beta', 'pick', 'comparison', 'compare', 'pareto', 'paired', 'tune', 'headline']
+           'SMALL', 'LARGE', 'PUBLISHED', 'LEVELLED', 'MAIN', 'Experiment', 'grid', 'run_key', 'run', 'claim',
+           'complete', 'load_results', 'validation_only', 'gather', 'cells', 'run_experiment', 'summary',
+           'resn_experiment', 'choose_beta', 'pick', 'comparison', 'compare', 'pareto', 'paired', 'tune', 'headline']
 
 # %% ../nbs/10_experiments.ipynb #57024f9d
 import contextlib, functools, hashlib, itertools, json, os, shutil, time
@@ -380,6 +380,8 @@ EXPERIMENTS['main_als_large'] = comparison('Least squares on four large data set
     inherit=True, smoke=SMOKE_ALS, epochs=24, eval_every=4, patience=2)
 EXPERIMENTS['main_mf'] = comparison('All methods on matrix factorisation: MovieLens-100k, Douban movie, MovieLens-1M levelled',
     [('ml-100k', None), ('ml-100k', 'debiased'), ('douban-movie', None), ('ml-1m', 'debiased')], FIRST_GRIDS, ['mf'], grids=FIRST_GRIDS)
+MAIN = 'first_mf', 'main_mf', 'main_als', 'main_als_large'   # what the main comparison is made of
+MAIN = 'first_mf', 'main_mf', 'main_als', 'main_als_large'   # what the main comparison is made of
 
 _graph = {m: {k: v for k, v in g.items() if k != 'loss'} for m, g in FIRST_GRIDS.items()} | dict(none=dict(loss=['bpr', 'softmax']))
 EXPERIMENTS['lightgcn'] = comparison('All methods on LightGCN: Coat, MovieLens-100k', [('coat', None), ('ml-100k', None)], FIRST_GRIDS, ['lightgcn'], grids=_graph)
