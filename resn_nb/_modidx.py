@@ -643,4 +643,5 @@ d = { 'settings': { 'branch': 'main',
                                   'resn_nb.verdicts.extremes': ('verdicts.html#extremes', 'resn_nb/verdicts.py'),
                                   'resn_nb.verdicts.front': ('verdicts.html#front', 'resn_nb/verdicts.py'),
                                   'resn_nb.verdicts.judged': ('verdicts.html#judged', 'resn_nb/verdicts.py'),
+                                  'resn_nb.verdicts.sure': ('verdicts.html#sure', 'resn_nb/verdicts.py'),
                                   'resn_nb.verdicts.verdict': ('verdicts.html#verdict', 'resn_nb/verdicts.py')}}}
