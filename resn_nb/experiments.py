@@ -183,13 +183,13 @@ def validation_only(table):   # → DataFrame without any number that was measur
 
 # %% ../nbs/10_experiments.ipynb #04c0d3b5
 def gather(
-    *names: str,         # experiments; those without a folder are left out
+    *names: str,         # experiments; those without results are left out
     root='results',      # folder of their folders
 ):                       # DataFrame as from `load_results`, with a column `experiment`
     "The runs of several experiments as one table."
     import pandas as pd
-    there = [n for n in names if Path(root, n).is_dir()]
-    check(len(there) > 0, 'names', names, f'an experiment with a folder in {root}; resn_experiment makes them', FileNotFoundError)
+    there = [n for n in names if any(Path(root, n).glob('*.json'))]
+    check(len(there) > 0, 'names', names, f'an experiment with results in {root}; resn_experiment makes them', FileNotFoundError)
     t = pd.concat([load_results(Path(root)/n).assign(experiment=n) for n in there], ignore_index=True)
     return t.assign(final=t.final.astype(bool))
 
