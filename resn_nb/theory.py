@@ -342,6 +342,7 @@ def head_advantage(
         best = max(best, float((gap / np.maximum(nu, 1e-300)).min()))
     return best if best < 1e200 else np.inf
 
+# %% ../nbs/03_dimension_collapse.ipynb #2742858a
 def overturned(
     s,           # (d,) singular values, descending
     c: float,    # `head_advantage`

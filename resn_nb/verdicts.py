@@ -147,7 +147,8 @@ def _method(root) -> Iterable[tuple]:
     runs = gather(*MAIN, 'lightgcn', 'xsimgcl', root=root)
     c = pd.concat([changes(runs), changes(first_look(root))], ignore_index=True)
     c = c[c.method == 'resn']
-    main, graph = (rows for _, rows in c.groupby(c.backbone.isin(['lightgcn', 'xsimgcl'])))
+    graphs = c.backbone.isin(['lightgcn', 'xsimgcl'])
+    main, graph = c[~graphs], c[graphs]
     e, places = extremes(main), '25_exp_main'
     for name, metric, paper in (('largest fall of the popular ratio', 'popular_ratio@20', .252), ('… with at most 1% less NDCG@20', 'popular_ratio@20', .252), ('largest rise of NDCG@20', 'ndcg@20', .144)):
         r = e.loc[name] if name in e.index else None
