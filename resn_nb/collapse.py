@@ -86,6 +86,7 @@ def alternate(
         yield step, U, V
         U = _solve_side(Y, V, alpha, l2); V = _solve_side(Yt, U, alpha, l2)
 
+# %% ../nbs/03_dimension_collapse.ipynb #b9c518b3
 def quasi_newton(
     Y,              # (n, m) scipy sparse matrix
     U, V,           # the start
@@ -171,6 +172,7 @@ def trained(
                 group_centred=dominance(*score_triples(U, V, data.popularity, True), group),
                 history={k: h[k].tolist() for k in ('epoch', 'valid_ndcg', 'valid_popular_ratio', 'sigma1_share')})
 
+# %% ../nbs/03_dimension_collapse.ipynb #d913a46c
 def solver_run(
     data: Interactions,
     solver: str,
@@ -191,6 +193,7 @@ def solver_run(
         callbacks=[look], progress=False, device='cpu', **options)
     return rows
 
+# %% ../nbs/03_dimension_collapse.ipynb #476151f0
 def model_run(
     data: Interactions,
     seed: int,
