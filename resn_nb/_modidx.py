@@ -646,5 +646,6 @@ d = { 'settings': { 'branch': 'main',
                                   'resn_nb.verdicts.front': ('verdicts.html#front', 'resn_nb/verdicts.py'),
                                   'resn_nb.verdicts.judged': ('verdicts.html#judged', 'resn_nb/verdicts.py'),
                                   'resn_nb.verdicts.overview': ('verdicts.html#overview', 'resn_nb/verdicts.py'),
+                                  'resn_nb.verdicts.relative': ('verdicts.html#relative', 'resn_nb/verdicts.py'),
                                   'resn_nb.verdicts.sure': ('verdicts.html#sure', 'resn_nb/verdicts.py'),
                                   'resn_nb.verdicts.verdict': ('verdicts.html#verdict', 'resn_nb/verdicts.py')}}}
