@@ -22,7 +22,7 @@ from .losses import Batch, Positives, pair_scores, uniform
 from .methods import Method, ReSN
 from .metrics import METRICS, Lists, topk
 from .models import MF
-from .spectral import NORMS, _DTYPES, _blocks, _factors, _gram, _Known, _root, _rows, _safe, _times, _top, _unit
+from .spectral import NORMS, _DTYPES, _blocks, _cholesky, _factors, _gram, _Known, _root, _rows, _safe, _times, _top, _unit
 
 # %% ../nbs/14_distributed.ipynb #d97ba5c2
 class Ranks:
@@ -104,12 +104,6 @@ def _answer(R: Tensor | None, S: Tensor | None, final: bool) -> Tensor:   # (2 +
     sigma, a, z, b, y = _top(R, S)
     fine = final or max(a.abs() @ R.norm(dim=0), b.abs() @ S.norm(dim=0)) <= 100
     return torch.cat([sigma.new_tensor([_OK if fine else _QR]), sigma[None], a, z, b, y])
-
-def _cholesky(A: Tensor) -> Tensor | None:
-    "R with RᵀR = A; None if A is too close to singular for that, or out of range."
-    if not A.isfinite().all(): return None
-    L, failed = torch.linalg.cholesky_ex(A)
-    return L.T if not failed and A.diagonal().min() > 1e-280 else None
 
 def _triangle(X: Tensor) -> Tensor:   # (d, d), float64
     "The triangle of X's thin QR, filled up with rows of zeros."

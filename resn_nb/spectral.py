@@ -54,32 +54,28 @@ def _blocks(X: Tensor, dtype: torch.dtype = torch.float64):
     for x in X.split(rows): yield buffer[:len(x)].copy_(x)
 
 def _gram(X: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:  # (d, d), float64
-    "XᵀX: products in `dtype` over groups of rows (256 in float32: short sums round less), groups summed in float64."
+    "XᵀX: products in `dtype` over groups of rows (at most 256 in float32: short sums round less), groups summed in float64."
     d = X.shape[1]
     b, f = max(1024 if dtype == torch.float64 else 256, d), max(16 // d, 1)     # narrow rows: f of them side by side
-    A = X.new_zeros(d, d, dtype=torch.float64)
+    A = 0.
     for x in _blocks(X, dtype):
-        k = len(x) // (b * f)
-        groups = x[:k*b*f].reshape(k, b, f * d)
-        wide = torch.bmm(groups.transpose(1, 2), groups).sum(0, dtype=torch.float64)
-        A += wide if f == 1 else wide.view(f, d, f, d).diagonal(dim1=0, dim2=2).sum(-1)
-        for rest in x[k*b*f:].split(b): A += rest.T @ rest
+        k = max(-(-len(x) // (b * f)), 1)                                       # so many groups, and each has `rows` times f rows
+        rows = len(x) // (k * f)
+        groups, rest = x[:k*rows*f].reshape(k, rows, f * d), x[k*rows*f:]
+        wide = torch.bmm(groups.mT, groups).sum(0, dtype=torch.float64)
+        A = A + (wide if f == 1 else wide.view(f, d, f, d).diagonal(dim1=0, dim2=2).sum(-1))
+        if len(rest): A += rest.T @ rest
     return A
 
 # %% ../nbs/04_spectral_norm.ipynb #edb2c214
-def _cholesky(X: Tensor, dtype: torch.dtype, low: float, high: float) -> Tensor | None:
-    "R with RᵀR = XᵀX by way of the Gram matrix; None if a column's sum of squares is not between `low` and `high` or the columns are dependent."
-    if len(X) <= X.shape[1]: R = X.detach().double()
-    else:
-        L, failed = torch.linalg.cholesky_ex(_gram(X, dtype))
-        if failed: return None
-        R = L.T
-    squares = R.square().sum(0)
-    return R if squares.min() > low and squares.max() < high else None
+def _cholesky(A: Tensor) -> Tensor | None:
+    "R with RᵀR = A; None if A is not safely positive definite."
+    L, failed = torch.linalg.cholesky_ex(A)
+    return None if failed or not A.diagonal().min() > 1e-280 else L.T       # below, the squares lose digits
 
 def _root(X: Tensor, qr: bool = False) -> Tensor:  # (min(n, d) or d, d), float64
     "R with RᵀR = XᵀX: Cholesky factor of the Gram matrix, or blockwise thin QR."
-    R = None if qr else _cholesky(X, torch.float64, 1e-280, float('inf'))   # below, the squares lose digits
+    R = None if qr else X.detach().double() if len(X) <= X.shape[1] else _cholesky(_gram(X))
     if R is not None: return R
     R = X.new_empty(0, X.shape[1], dtype=torch.float64)
     for x in _blocks(X): R = torch.linalg.qr(torch.cat([R, x]), mode='r').R
@@ -131,7 +127,7 @@ def _plain() -> bool:
 def _chance(X: Tensor) -> float:
     "Estimate of what rounding in `_gram(X, torch.float32)` does to it by chance, relative to the size of its columns."
     n, d = X.shape
-    return .1 * 2**-24 * min(n, max(256, d)) / n**.5 if n > d else 0.
+    return .1 * 2**-24 * min(n, max(256, d)) / n**.5
 
 def _single(X: Tensor) -> bool:
     "May products with X be in float32?"
@@ -139,29 +135,70 @@ def _single(X: Tensor) -> bool:
 
 def _product(X: Tensor, c: Tensor) -> Tensor:  # (n,), float32
     "X c in float32."
-    u, c, i = X.new_empty(len(X), dtype=torch.float32), c.float(), 0
-    for x in _blocks(X, torch.float32): torch.mv(x, c, out=u[i:i + len(x)]); i += len(x)
-    return u
+    c = c.float()
+    return torch.cat([x @ c for x in _blocks(X, torch.float32)])
 
-def _excess(u: Tensor, R: Tensor, c: Tensor) -> float:
-    "By how much |u|², u = X c, exceeds |R c|², which is what R says of X."
-    Rc = R @ c.float().double()
-    return sum(float(w @ w) for w in map(Tensor.double, u.split(2**18))) - float(Rc @ Rc)
+def _excess(u: Tensor, A: Tensor, c: Tensor) -> float:
+    "By how much |u|², u = X c, exceeds cᵀA c, which is what the Gram matrix A says of it."
+    return float(torch.linalg.vector_norm(u, dtype=torch.float64))**2 - float(c @ A @ c)
+
+# %% ../nbs/04_spectral_norm.ipynb #ece7a9c0
+def _squared(A: Tensor, B: Tensor) -> tuple | None:
+    "`(σ, a, z, b, y)` as of `_top` from Gram matrices, a bound below all gaps 1 - σₖ²/σ₁² and one above (Σ gap⁻²)^½; None if σ₁ does not stand out."
+    T = A @ B
+    size = float(T.trace())
+    T, traces = T / (size or 1.), [1.]
+    P = T
+    for j in range(7):
+        P = P @ P
+        traces.append(float(P.trace()))
+        first = traces[-1] / (traces[-2]**2 or 1.)                              # share of the first eigenvalue in the trace, or less
+        if first > 1 - 1e-4: break
+        if not first > (.5 if j > 1 else 0.): return None
+    else: return None
+    P = P / traces[-1]
+    w = P @ P[:, P.diagonal().argmax()]
+    w = w / w.abs().max()
+    z = B @ w
+    y = A @ z
+    wz, zy = float(w @ z), float(z @ y)                                         # |V w|², |U z|²
+    if not (wz > 0 and zy > 0): return None
+    square, length = zy / wz, wz**.5
+    sigma = square**.5
+    z, y = z / length, y / (length * sigma)
+    b, share = y / sigma, square / size                                         # of σ₁² in tr T
+    off = float((b - w / length).abs() @ B.diagonal().sqrt())                   # what one more power step changes in q, or more
+    k = min(j + 1, 3)
+    r = max(traces[k] / share**2**k - 1 + 1e-13, 1e-14)**.5**k                  # no other eigenvalue is above r σ₁²; 1e-13 for rounding
+    if not (off < 1e-8 and r < 1): return None
+    return A.new_tensor(sigma), z / sigma, z, b, y, 1 - r, (len(A) - 1 + (1 / share - 1 + 1e-13) * ((1 - r)**-2 - 1) / r)**.5
 
 # %% ../nbs/04_spectral_norm.ipynb #520d35fa
+def _rooted(A: Tensor, B: Tensor) -> tuple | None:
+    "What `_squared` returns, by roots of the Gram matrices and all eigenvalues; None if there are no roots."
+    roots = _cholesky(A), _cholesky(B)
+    if any(R is None for R in roots): return None
+    *found, others = _triple(*roots)
+    gaps = (1 - others).clamp(min=1e-16)
+    return *found, float(gaps.amin()) if len(gaps) else 1., float((gaps**-2).sum())**.5
+
 def _fast(U: Tensor, V: Tensor, error: float = 1e-5) -> tuple[Tensor, ...] | None:
     "`(σ, a, z, b, y, p, q)` by float32 products; None if the vectors may be off by more than `error`, or float32 is not to be had."
     if not _single(U): return None
-    R, S = (_cholesky(X, torch.float32, 1e-20, 1e30) for X in (U, V))
-    if R is None or S is None: return None
-    sigma, a, z, b, y, others = _triple(R, S)
-    columns, rows = a * R.norm(dim=0), b * S.norm(dim=0)                        # what p and q are put together from
-    if max(float(columns.abs().sum()), float(rows.abs().sum())) > 30: return None
-    p, q, gaps = _product(U, a), _product(V, b), [max(1 - x, 1e-16) for x in others.tolist()]
-    more = _excess(p, R, a) + _excess(q, S, b)
-    chance = (_chance(U) * float(columns @ columns) + _chance(V) * float(rows @ rows)) * sum(g**-2 for g in gaps)**.5
-    repeated = abs(more) / min(gaps, default=1.)
-    return (sigma * (1 + more)**.5, a, z, b, y, p, q) if chance + repeated <= error else None
+    A, B = (_gram(X, torch.float32) for X in (U, V))
+    squares = torch.stack((A.diagonal(), B.diagonal()))
+    low, high = map(float, squares.aminmax())
+    if not 1e-20 < low <= high < 1e30: return None
+    found = _squared(A, B) or _rooted(A, B)
+    if found is None: return None
+    sigma, a, z, b, y, gap, spread = found
+    a, b = c = torch.stack((a, b)).float().double()                             # as the products below take them
+    parts = (c * squares.sqrt()).abs()                                          # what p and q are put together from
+    if not float(parts.sum(1).amax()) <= 30: return None
+    p, q = _product(U, a), _product(V, b)
+    more = _excess(p, A, a) + _excess(q, B, b)
+    chance = spread * sum(_chance(X) * float(x @ x) for X, x in zip((U, V), parts))
+    return (sigma * (1 + more)**.5, a, z, b, y, p, q) if chance + abs(more) / gap <= error else None
 
 # %% ../nbs/04_spectral_norm.ipynb #023e9516
 def _outer(X: Tensor, a: Tensor, z: Tensor) -> Tensor:  # (n, d), the dtype of X
@@ -291,7 +328,7 @@ def _norm(U: Tensor, V: Tensor, method: str, iterations: int, seed: int, through
     with torch.no_grad(), torch.autocast(U.device.type, enabled=False):
         if method != 'exact': found = _iteration(U, V, method, iterations, seed, tol, start)
         elif root is not None: found = _exact(U, V, root)
-        else: found = (U.shape[1] > 100 and _krylov(U, V)) or _fast(U, V) or _exact(U, V)
+        else: found = (U.shape[1] > (200 if _single(U) else 100) and _krylov(U, V)) or _fast(U, V) or _exact(U, V)
     _finite(found[0], U, V)
     return _Known.apply(U, V, *found)
 
