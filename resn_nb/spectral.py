@@ -127,7 +127,7 @@ def _plain() -> bool:
 def _chance(X: Tensor) -> float:
     "Estimate of what rounding in `_gram(X, torch.float32)` does to it by chance, relative to the size of its columns."
     n, d = X.shape
-    return .1 * 2**-24 * min(n, max(256, d)) / n**.5
+    return .05 * 2**-24 * min(n, max(256, d)) / n**.5
 
 def _single(X: Tensor) -> bool:
     "May products with X be in float32?"
