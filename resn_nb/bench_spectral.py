@@ -50,12 +50,13 @@ OURS: dict[str, Callable] = {
     'power, tol 1e-4': partial(spectral_norm, method='power', iterations=200, tol=1e-4), 'random, 3 steps': partial(spectral_norm, method='random')}
 
 def turns(contenders: dict[str, Callable[[], object]], repeats: int = 5, least: float = 0.) -> dict[str, float]:
-    "Least seconds of each contender, taken in turns after a warm-up, so that a slow minute hits all; at least `least` seconds of turns."
-    best, end, i = dict.fromkeys(contenders, float('inf')), time.perf_counter() + least, -1
+    "Least seconds of each contender, taken in turns so that a slow minute hits all; at least `least` seconds of turns."
+    best, end, i = dict.fromkeys(contenders, float('inf')), time.perf_counter() + least, 0
     while i < repeats or time.perf_counter() < end:
         for k, f in contenders.items():
-            start = time.perf_counter(); f(); seconds = time.perf_counter() - start
-            if i >= 0: best[k] = min(best[k], seconds)
+            f()                                     # fills the cache with one's own data
+            stop = time.perf_counter() + .05        # within this the threads of another library have stopped spinning
+            while (start := time.perf_counter()) < stop: f(); best[k] = min(best[k], time.perf_counter() - start)
         i += 1
     return best
 
