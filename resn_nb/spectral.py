@@ -108,40 +108,6 @@ def _top(R: Tensor, S: Tensor) -> tuple[Tensor, ...]:  # σ₁ and the d-vectors
     "Top singular triple of R Sᵀ as `(σ, a, z, b, y)`: p = U a, q = V b, z = Vᵀq, y = Uᵀp."
     return _triple(R, S)[:5]
 
-# %% ../nbs/04_spectral_norm.ipynb #f046226f
-def _exact(U: Tensor, V: Tensor, root: Tensor | None = None) -> tuple[Tensor, ...]:  # (σ, a, z, b, y), see `_top`
-    "Exact top triple: by Gram matrices (of V by its `root`, where given); by thin QR where cancellation would cost the Gram route more than 1e-12."
-    for qr in (False, True):
-        R, S = _root(U, qr), _root(V, qr) if root is None or qr else root
-        _finite(R.abs().max() * S.abs().max(), U, V)
-        sigma, a, z, b, y = _top(R, S)
-        if max(a.abs() @ R.norm(dim=0), b.abs() @ S.norm(dim=0)) <= 100: break
-    return sigma, a, z, b, y
-
-# %% ../nbs/04_spectral_norm.ipynb #c71937e8
-def _plain() -> bool:
-    "Do float32 products have float32 accuracy here?"
-    try: return torch.get_float32_matmul_precision() == 'highest'
-    except RuntimeError: return False                   # set in two ways at once: nobody knows
-
-def _chance(X: Tensor) -> float:
-    "Estimate of what rounding in `_gram(X, torch.float32)` does to it by chance, relative to the size of its columns."
-    n, d = X.shape
-    return .05 * 2**-24 * min(n, max(256, d)) / n**.5
-
-def _single(X: Tensor) -> bool:
-    "May products with X be in float32?"
-    return X.dtype != torch.float64 and X.device.type == 'cpu' and _plain()
-
-def _product(X: Tensor, c: Tensor) -> Tensor:  # (n,), float32
-    "X c in float32."
-    c = c.float()
-    return torch.cat([x @ c for x in _blocks(X, torch.float32)])
-
-def _excess(u: Tensor, A: Tensor, c: Tensor) -> float:
-    "By how much |u|², u = X c, exceeds cᵀA c, which is what the Gram matrix A says of it."
-    return float(torch.linalg.vector_norm(u, dtype=torch.float64))**2 - float(c @ A @ c)
-
 # %% ../nbs/04_spectral_norm.ipynb #ece7a9c0
 def _squared(A: Tensor, B: Tensor) -> tuple | None:
     "`(σ, a, z, b, y)` as of `_top` from Gram matrices, a bound below all gaps 1 - σₖ²/σ₁² and one above (Σ gap⁻²)^½; None if σ₁ does not stand out."
@@ -173,7 +139,7 @@ def _squared(A: Tensor, B: Tensor) -> tuple | None:
     if not (off < 1e-8 and r < 1): return None
     return A.new_tensor(sigma), z / sigma, z, b, y, 1 - r, (len(A) - 1 + (1 / share - 1 + 1e-13) * ((1 - r)**-2 - 1) / r)**.5
 
-# %% ../nbs/04_spectral_norm.ipynb #520d35fa
+# %% ../nbs/04_spectral_norm.ipynb #f046226f
 def _rooted(A: Tensor, B: Tensor) -> tuple | None:
     "What `_squared` returns, by roots of the Gram matrices and all eigenvalues; None if there are no roots."
     roots = _cholesky(A), _cholesky(B)
@@ -182,19 +148,55 @@ def _rooted(A: Tensor, B: Tensor) -> tuple | None:
     gaps = (1 - others).clamp(min=1e-16)
     return *found, float(gaps.amin()) if len(gaps) else 1., float((gaps**-2).sum())**.5
 
+def _solve(A: Tensor, B: Tensor, most: float) -> tuple | None:
+    "`_squared` or else `_rooted`, and what p and q are put together from: |a_j| ‖u_j‖ and |b_j| ‖v_j‖, (2, d); None without roots or for κ > `most`."
+    found = _squared(A, B) or _rooted(A, B)
+    if found is None: return None
+    parts = (torch.stack((found[1], found[3])) * torch.stack((A.diagonal(), B.diagonal())).sqrt()).abs()
+    return (*found, parts) if float(parts.sum(1).amax()) <= most else None
+
+def _exact(U: Tensor, V: Tensor, root: Tensor | None = None) -> tuple[Tensor, ...]:  # (σ, a, z, b, y), see `_top`
+    "Exact top triple: by Gram matrices (of V by its `root`, where given); by thin QR where cancellation would cost the Gram route more than 1e-12."
+    found = _solve(_gram(U), _gram(V) if root is None else root.T @ root, 100)
+    if found is not None: return found[:5]
+    R, S = _root(U, True), _root(V, True)
+    _finite(R.abs().max() * S.abs().max(), U, V)
+    return _top(R, S)
+
+# %% ../nbs/04_spectral_norm.ipynb #c71937e8
+def _plain() -> bool:
+    "Do float32 products have float32 accuracy here?"
+    try: return torch.get_float32_matmul_precision() == 'highest'
+    except RuntimeError: return False                   # set in two ways at once: nobody knows
+
+def _chance(X: Tensor) -> float:
+    "Estimate of what rounding in `_gram(X, torch.float32)` does to it by chance, relative to the size of its columns."
+    n, d = X.shape
+    return .05 * 2**-24 * min(n, max(256, d)) / n**.5
+
+def _single(X: Tensor) -> bool:
+    "May products with X be in float32?"
+    return X.dtype != torch.float64 and X.device.type == 'cpu' and _plain()
+
+def _product(X: Tensor, c: Tensor) -> Tensor:  # (n,), float32
+    "X c in float32."
+    c = c.float()
+    return torch.cat([x @ c for x in _blocks(X, torch.float32)])
+
+def _excess(u: Tensor, A: Tensor, c: Tensor) -> float:
+    "By how much |u|², u = X c, exceeds cᵀA c, which is what the Gram matrix A says of it."
+    return float(torch.linalg.vector_norm(u, dtype=torch.float64))**2 - float(c @ A @ c)
+
+# %% ../nbs/04_spectral_norm.ipynb #520d35fa
 def _fast(U: Tensor, V: Tensor, error: float = 1e-5) -> tuple[Tensor, ...] | None:
     "`(σ, a, z, b, y, p, q)` by float32 products; None if the vectors may be off by more than `error`, or float32 is not to be had."
     if not _single(U): return None
     A, B = (_gram(X, torch.float32) for X in (U, V))
-    squares = torch.stack((A.diagonal(), B.diagonal()))
-    low, high = map(float, squares.aminmax())
-    if not 1e-20 < low <= high < 1e30: return None
-    found = _squared(A, B) or _rooted(A, B)
+    low, high = map(float, torch.stack((A.diagonal(), B.diagonal())).aminmax())
+    found = _solve(A, B, 30) if 1e-20 < low <= high < 1e30 else None
     if found is None: return None
-    sigma, a, z, b, y, gap, spread = found
-    a, b = c = torch.stack((a, b)).float().double()                             # as the products below take them
-    parts = (c * squares.sqrt()).abs()                                          # what p and q are put together from
-    if not float(parts.sum(1).amax()) <= 30: return None
+    sigma, a, z, b, y, gap, spread, parts = found
+    a, b = torch.stack((a, b)).float().double()                                 # as the products below take them
     p, q = _product(U, a), _product(V, b)
     more = _excess(p, A, a) + _excess(q, B, b)
     chance = spread * sum(_chance(X) * float(x @ x) for X, x in zip((U, V), parts))
