@@ -22,7 +22,7 @@ def changes(
     table,                     # of `gather`: final runs, plain ones among them
     metrics=('ndcg@20', 'popular_ratio@20'),
     seeds: int = 3,            # how many a method must have in a place, ≥ 2
-):                             # DataFrame, one row a place and method: (*WHERE, method), metric → mean of the changes, metric_std, metric_sure, seeds
+):                             # DataFrame, one row a place and method: (*WHERE, method), metric → mean of the changes, metric_std, metric_sure, metric_plain (mean of the plain model itself), seeds
     "Relative changes against the plain model of the same seed, as plain columns."
     check(seeds >= 2, 'seeds', seeds, 'a number ≥ 2: one seed has no spread')
     final = table[table.final] if table.final.any() else table
@@ -30,7 +30,8 @@ def changes(
     c = paired(final, metrics)
     flat = c.xs('mean', axis=1, level=1).join(c.xs('std', axis=1, level=1).add_suffix('_std')).assign(seeds=many)
     plain = flat.index.map(lambda i: many.get((*i[:-1], 'none'), 0))
-    flat = flat.assign(**{f'{m}_sure': sure(flat[m], flat[f'{m}_std'], flat.seeds) for m in metrics})
+    base = final[final.method == 'none'].groupby(WHERE)[list(metrics)].mean().reindex(flat.index.droplevel('method'))
+    flat = flat.assign(**{f'{m}_sure': sure(flat[m], flat[f'{m}_std'], flat.seeds) for m in metrics}, **{f'{m}_plain': base[m].to_numpy() for m in metrics})
     return flat[(flat.seeds >= seeds) & (plain >= seeds)].reset_index()
 
 def extremes(
@@ -160,7 +161,7 @@ def _method(root) -> Iterable[tuple]:
     e, places = extremes(main), '25_exp_main'
     for name, metric, paper in (('largest fall of the popular ratio', 'popular_ratio@20', .252), ('… with at most 1% less NDCG@20', 'popular_ratio@20', .252), ('largest rise of NDCG@20', 'ndcg@20', .144)):
         r = e.loc[name] if name in e.index else None
-        ours = 'none' if r is None else f"{r['popular_ratio@20']:+.1%} popular ratio, {r['ndcg@20']:+.1%} NDCG@20 ({r.data}, {r.paradigm}, {r.backbone})"
+        ours = 'none' if r is None else f"{r['popular_ratio@20']:+.1%} popular ratio, {r['ndcg@20']:+.1%} NDCG@20 from {r['ndcg@20_plain']:.2%} ({r.data}, {r.paradigm}, {r.backbone})"
         yield name, f'{paper:.1%}', ours, verdict([r is not None and abs(r[metric]) >= paper]), places if r is None or r.backbone in ('mf', 'als') else '20_exp_first_look'
     yield 'popular ratio falls', 'everywhere', f"{(main['popular_ratio@20'] < 0).sum()} of {len(main)}", verdict(main['popular_ratio@20'] < 0), places
     yield 'NDCG@20 rises', 'everywhere', f"{(main['ndcg@20'] > 0).sum()} of {len(main)}", verdict(main['ndcg@20'] > 0), places
