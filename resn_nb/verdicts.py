@@ -38,11 +38,12 @@ def extremes(
     changed,              # of `changes`
     methods: Iterable[str] = ('resn',),
     loss: float = .01,    # NDCG that may be given up where accuracy counts as kept, in [0, 1)
+    least: float = .01,   # NDCG@20 that the plain model must have, in [0, 1)
 ):                        # DataFrame, three rows: the place and changes behind each answer; fewer where nothing fits
     "Largest sure fall of the popular ratio, the same with accuracy kept, and largest sure rise of NDCG@20."
     import pandas as pd
-    check(0 <= loss < 1, 'loss', loss, 'a share in [0, 1)')
-    t = changed[changed.method.isin(list(methods))]
+    for arg, v in dict(loss=loss, least=least).items(): check(0 <= v < 1, arg, v, 'a share in [0, 1)')
+    t = changed[changed.method.isin(list(methods)) & (changed['ndcg@20_plain'] >= least)]
     fall, rise = t[t['popular_ratio@20_sure'] & (t['popular_ratio@20'] < 0)], t[t['ndcg@20_sure'] & (t['ndcg@20'] > 0)]
     kept = fall[fall['ndcg@20'] >= -loss]
     found = {'largest fall of the popular ratio': (fall, 'popular_ratio@20', 'idxmin'), f'… with at most {loss:.0%} less NDCG@20': (kept, 'popular_ratio@20', 'idxmin'),
