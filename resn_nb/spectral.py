@@ -69,9 +69,11 @@ def _gram(X: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:  # (d, d), f
 
 # %% ../nbs/04_spectral_norm.ipynb #edb2c214
 def _cholesky(A: Tensor) -> Tensor | None:
-    "R with RᵀR = A; None if A is not safely positive definite."
+    "R with RᵀR = A; None if A is not safely positive definite, or out of range."
+    low, high = map(float, A.diagonal().aminmax())
+    if not 1e-280 < low <= high < float('inf'): return None                 # below, the squares lose digits
     L, failed = torch.linalg.cholesky_ex(A)
-    return None if failed or not A.diagonal().min() > 1e-280 else L.T       # below, the squares lose digits
+    return None if failed else L.T
 
 def _root(X: Tensor, qr: bool = False) -> Tensor:  # (min(n, d) or d, d), float64
     "R with RᵀR = XᵀX: Cholesky factor of the Gram matrix, or blockwise thin QR."
