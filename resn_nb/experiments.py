@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['SMOKE', 'SMOKE_ALS', 'EXPERIMENTS', 'FORMAT', 'WORLDS', 'WHERE', 'BACKBONES', 'WITH_ALS', 'ALS_GRIDS', 'FIRST_GRIDS',
            'SMALL', 'LARGE', 'PUBLISHED', 'LEVELLED', 'DOUBAN_GRIDS', 'MAIN', 'Experiment', 'grid', 'run_key', 'run',
-           'claim', 'complete', 'load_results', 'validation_only', 'gather', 'cells', 'run_experiment', 'summary',
-           'resn_experiment', 'choose_beta', 'pick', 'comparison', 'compare', 'pareto', 'paired', 'tune', 'headline']
+           'claim', 'complete', 'choose_beta', 'pick', 'chosen', 'load_results', 'validation_only', 'gather', 'cells',
+           'run_experiment', 'summary', 'resn_experiment', 'comparison', 'compare', 'pareto', 'paired', 'tune',
+           'headline']
 
 # %% ../nbs/10_experiments.ipynb #57024f9d
 import contextlib, functools, hashlib, itertools, json, os, shutil, time
@@ -146,6 +147,39 @@ def complete(
                     if f.exists(): del left[f]; bar.update()
             if len(left) == before: time.sleep(.5)   # others are at work on all that is left
 
+# %% ../nbs/10_experiments.ipynb #b5d204a0
+WHERE = ['data', 'world', 'paradigm', 'backbone']   # what a comparison is within
+
+def choose_beta(
+    table,                # of `load_results`: columns beta, seed, valid_ndcg
+    loss: float = .01,    # relative NDCG that may be given up on validation, in [0, 1)
+) -> float:
+    "The largest β that costs at most `loss` of the plain model's validation NDCG, on the mean over seeds. Test columns are not looked at."
+    check(0 <= loss < 1, 'loss', loss, 'a share in [0, 1)')
+    v = table.groupby('beta')['valid_ndcg'].mean()
+    check(0. in v.index, 'table', f'betas {v.index.tolist()}', 'a table with the plain model, beta 0')
+    return float(v.index[v >= (1 - loss) * v[0.]].max())
+
+def pick(
+    table,                # runs of one method: valid_ndcg, valid_popular_ratio
+    plain: float,         # validation NDCG of the plain model
+    paradigm: str,        # common | debiased | uniform
+    loss: float = .01,    # relative NDCG that may be given up on a common test, in [0, 1)
+) -> int:                 # index label of a row
+    "The setting to go on with, by the rule above; runs that failed are passed over."
+    check(0 <= loss < 1, 'loss', loss, 'a share in [0, 1)')
+    t = table[table.valid_ndcg.notna()]
+    check(len(t) > 0, 'table', f'{len(table)} runs, all failed', 'at least one run that did not fail')
+    good = t[t.valid_ndcg >= (1 - loss) * plain]
+    return good.valid_popular_ratio.idxmin() if paradigm == 'common' and len(good) else t.valid_ndcg.idxmax()
+
+def chosen(
+    table,                # runs of several methods on several data sets: the columns of `WHERE`, method, valid_ndcg, valid_popular_ratio
+) -> list[int]:           # index labels, one for each data set, paradigm, backbone and method
+    "What validation chose, each method against the plain one beside it."
+    return [pick(t, best, p) for (*_, p, _), rows in table.groupby(WHERE)
+            for best in [rows[rows.method == 'none'].valid_ndcg.max()] for _, t in rows.groupby('method')]
+
 # %% ../nbs/10_experiments.ipynb #5578067c
 def _read(f: Path) -> dict:
     "A run file, checked."
@@ -155,8 +189,6 @@ def _read(f: Path) -> dict:
     check(f.stem == r.get('key') == run_key(r['config']), str(f), r.get('key'), 'a run file whose name and key are the hash of its configuration')
     return r
 
-WHERE = ['data', 'world', 'paradigm', 'backbone']   # what a comparison is within
-
 def _row(r: dict) -> dict:
     c = r['config']
     world = ', '.join(f'{k}={v}' for k, v in (c.get('world') or {}).items())
@@ -165,17 +197,31 @@ def _row(r: dict) -> dict:
     given = dict(paradigm=r['data']['paradigm'], backbone='als' if c.get('solver') == 'als' else c.get('model', 'mf'), method='resn', final=c.get('refit', False))
     return dict(data=c['data'], world=world, **given) | c | dict(world=world, paradigm=given['paradigm']) | found | dict(config=c)
 
+def _final(t, i: int) -> dict:
+    "The configuration of the final run that follows from row i of a search, but for the seed."
+    return t.config[i] | dict(final=True, epochs=int(t.epochs[i]))
+
+def _standing(t):
+    "Without the final runs of settings that validation no longer chooses, since there are more runs to choose from."
+    groups, final = [*WHERE, 'method'], t.config.map(lambda c: c.get('final', False))
+    search = t[~final & (t.method.eq('none') | t.groupby(groups).key.transform(lambda k: final[k.index].any()))]
+    if not final.any() or not len(search): return t
+    seedless = lambda c: run_key(c | dict(seed=0))
+    right = {seedless(_final(t, i)) for i in chosen(search)}
+    sought = t[groups].apply(tuple, axis=1).isin(search[groups].apply(tuple, axis=1))
+    return t[~final | ~sought | t.config.map(seedless).isin(right)]
+
 def load_results(
     folder,                     # of one experiment
     keys=None,                  # only these runs
 ):                              # DataFrame: one row a run; configuration, valid_…, test metrics, epochs, seconds, key
-    "All run files of a folder as a tidy table."
+    "All run files of a folder as a tidy table; of the final runs, those whose setting is what validation chooses among the runs loaded."
     import pandas as pd
     files = sorted(f for f in Path(folder).glob('*.json') if keys is None or f.stem in keys)
     check(len(files) > 0, 'folder', str(folder), 'a folder with run files; resn_experiment makes them', FileNotFoundError)
     t = pd.DataFrame([_row(_read(f)) for f in files])
     t = t.drop(columns='failed') if t.failed.isna().all() else t
-    return t.sort_values([c for c in (*WHERE, 'method', 'beta', 'seed') if c in t], ignore_index=True)
+    return _standing(t).sort_values([c for c in (*WHERE, 'method', 'beta', 'seed') if c in t], ignore_index=True)
 
 def validation_only(table):   # → DataFrame without any number that was measured on test
     "What choices are made from."
@@ -227,16 +273,21 @@ def run_experiment(
     show: bool = True,          # a progress bar where a person watches
     checkpoints: Path = Path('runs'),   # where unfinished runs keep their state
     only: dict | None = None,   # configuration entry → value, as text: run nothing else (but the plain model, where there is one)
+    trials: int = 0,            # before the choice, so many more settings of each method, see `tune`
 ) -> list[Path]:                # the files of all runs, in order
     "Run what is not there yet."
     e = name if isinstance(name, Experiment) else choose(EXPERIMENTS, name, 'name')
     label, only = name if isinstance(name, str) else 'experiment', only or {}
+    check(isinstance(trials, int) and trials >= 0, 'trials', trials, 'an integer ≥ 0')
+    check(not trials or e.then, 'trials', trials, f'0: {label} chooses nothing on validation')
+    told = f'resn_experiment {label}' + (' --smoke' if smoke else '')
     for f in Path(out).glob('*.json'): _read(f)   # refuse a folder of another version before hours of work
-    make = lambda c: run(c, Path(checkpoints)/label, f'resn_experiment {label}' + (' --smoke' if smoke else ''))
+    make = lambda c: run(c, Path(checkpoints)/label, told)
     files = _declared(e, e.runs, smoke, out, only)
     check(len(files) > 0, 'only', only, 'entries that some run has, e.g. data=' + str(e.runs[0]['data']))
     complete(files, make, show, label)
     for stage in e.then:
+        if trials and stage is e.then[-1]: files |= dict.fromkeys(tune(load_results(out, {f.stem for f in files}), out, trials, told, show))
         more = stage(validation_only(load_results(out, {f.stem for f in files})))
         more = _declared(e, more, False, out, {})   # made from runs that are in their smoke form already
         complete(more, make, show, f'{label}: {stage.__name__}')
@@ -257,43 +308,17 @@ def resn_experiment(
     smoke:bool=False,      # on a small simulated world, in seconds
     out:str=None,          # folder for run files; default: nbs/results/NAME, with --smoke runs/smoke/NAME
     only:str=None,         # run a part, e.g. data=ml-1m or data=coat,method=resn
-    trials:int=0,          # after the grid, so many more runs a method, proposed by Optuna (validation only)
+    trials:int=0,          # after the grid and before the choice, so many more settings a method, proposed by Optuna on validation
 ):
     "Run an experiment: finished runs are skipped, interrupted ones continue, several processes share the work."
     e = choose(EXPERIMENTS, name, 'name')
-    check(trials >= 0, 'trials', trials, 'an integer ≥ 0')
     pairs = [p.partition('=') for p in only.split(',')] if only else []
     check(all(p[1] for p in pairs), 'only', only, 'NAME=VALUE[,NAME=VALUE…], e.g. data=ml-1m')
     folder = Path(out) if out else Path('runs/smoke' if smoke else 'nbs/results')/name
-    files = run_experiment(name, folder, smoke, only={k: v for k, _, v in pairs})
-    if trials: files += tune(load_results(folder, {f.stem for f in files}), folder, trials, label=name)
+    files = run_experiment(name, folder, smoke, only={k: v for k, _, v in pairs}, trials=trials)
     print(e.title)
     print(summary(load_results(folder, {f.stem for f in files})).to_string())
     print(f'{len(files)} runs in {folder}')
-
-# %% ../nbs/10_experiments.ipynb #b5d204a0
-def choose_beta(
-    table,                # of `load_results`: columns beta, seed, valid_ndcg
-    loss: float = .01,    # relative NDCG that may be given up on validation, in [0, 1)
-) -> float:
-    "The largest β that costs at most `loss` of the plain model's validation NDCG, on the mean over seeds. Test columns are not looked at."
-    check(0 <= loss < 1, 'loss', loss, 'a share in [0, 1)')
-    v = table.groupby('beta')['valid_ndcg'].mean()
-    check(0. in v.index, 'table', f'betas {v.index.tolist()}', 'a table with the plain model, beta 0')
-    return float(v.index[v >= (1 - loss) * v[0.]].max())
-
-def pick(
-    table,                # runs of one method: valid_ndcg, valid_popular_ratio
-    plain: float,         # validation NDCG of the plain model
-    paradigm: str,        # common | debiased | uniform
-    loss: float = .01,    # relative NDCG that may be given up on a common test, in [0, 1)
-) -> int:                 # index label of a row
-    "The setting to go on with, by the rule above; runs that failed are passed over."
-    check(0 <= loss < 1, 'loss', loss, 'a share in [0, 1)')
-    t = table[table.valid_ndcg.notna()]
-    check(len(t) > 0, 'table', f'{len(table)} runs, all failed', 'at least one run that did not fail')
-    good = t[t.valid_ndcg >= (1 - loss) * plain]
-    return good.valid_popular_ratio.idxmin() if paradigm == 'common' and len(good) else t.valid_ndcg.idxmax()
 
 # %% ../nbs/10_experiments.ipynb #a1edb00b
 BACKBONES: dict[str, dict] = {   # label → options of `fit`
@@ -329,15 +354,12 @@ def comparison(
     plain, rest = (tuple(dict(zip(('data', 'paradigm', 'world'), d)) | dict(method=m) | s | options | g | dict(seed=seeds[0])
                          for d in data for b in backbones for m in some if (s := _setting(b, m)) is not None for g in grid(**_grid(grids, b, m)))
                    for some in (['none'], others))
-    def chosen(table):
-        return [table.config[i] | dict(seed=s, final=True, epochs=int(t.epochs[i]))
-                for (*_, p, b), rows in table.groupby(WHERE)
-                for best in [rows[rows.method == 'none'].valid_ndcg.max()]
-                for _, t in rows.groupby('method') for i in [pick(t, best, p)] for s in seeds]
+    def finals(table):
+        return [_final(table, i) | dict(seed=s) for i in chosen(table) for s in seeds]
     def rivals(table):
         return [table.config[rows.valid_ndcg.idxmax()] | dict(method=m) | g
                 for (*_, b), rows in table.groupby(WHERE) for m in others if _setting(b, m) is not None for g in grid(**_grid(grids, b, m))]
-    return Experiment(title, plain, smoke, (rivals, chosen)) if inherit else Experiment(title, plain + rest, smoke, (chosen,))
+    return Experiment(title, plain, smoke, (rivals, finals)) if inherit else Experiment(title, plain + rest, smoke, (finals,))
 
 def _grid(grids: dict, backbone: str, method: str) -> dict:
     "A method's grid, the one for this backbone (`method:backbone`) if there is one."
@@ -390,8 +412,7 @@ MAIN = 'first_mf', 'main_mf', 'main_als', 'main_als_large'   # what the main com
 
 _graph = {m: {k: v for k, v in g.items() if k != 'loss'} for m, g in FIRST_GRIDS.items()} | dict(none=dict(loss=['bpr', 'softmax']))
 EXPERIMENTS['lightgcn'] = comparison('All methods on LightGCN: Coat, MovieLens-100k', [('coat', None), ('ml-100k', None)], FIRST_GRIDS, ['lightgcn'], grids=_graph)
-EXPERIMENTS['xsimgcl'] = comparison('Methods on XSimGCL: Coat, MovieLens-100k', [('coat', None), ('ml-100k', None)],
-    ('resn', 'prior', 'shrink'), ['xsimgcl'], grids=_graph)
+EXPERIMENTS['xsimgcl'] = comparison('All methods on XSimGCL: Coat, MovieLens-100k', [('coat', None), ('ml-100k', None)], FIRST_GRIDS, ['xsimgcl'], grids=_graph)
 
 # %% ../nbs/10_experiments.ipynb #c05cf9dc
 _small = BACKBONES['mf'] | dict(method='resn', seed=[0, 1, 2])
@@ -481,61 +502,74 @@ def paired(
 
 # %% ../nbs/10_experiments.ipynb #1c9c88eb
 def _space(rows) -> dict:
-    "option → Optuna distribution, from the values of a grid: numbers > 0 over decades, other numbers linearly, the rest as a choice."
+    "option → Optuna distribution, from the values of a grid: numbers > 0 over decades, and half a decade past the ends; other numbers linearly; the rest as a choice."
     import optuna
-    options = {k: v for k in rows.config.iloc[0] if len(v := rows.config.map(lambda c: c.get(k)).dropna().unique()) > 1 and k != 'seed'}
+    options = {k: v for k in rows.config.iloc[0] if k not in ('seed', 'world') and len(v := rows.config.map(lambda c: c.get(k)).dropna().unique()) > 1}
     def dist(v):
         if not all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in v): return optuna.distributions.CategoricalDistribution(list(v))
-        return optuna.distributions.FloatDistribution(float(min(v)), float(max(v)), log=bool(min(v) > 0 and max(v) / min(v) >= 8))
+        low, high = float(min(v)), float(max(v))
+        wide = low > 0 and high / low >= 8
+        return optuna.distributions.FloatDistribution(low / 3, 3 * high, log=True) if wide else optuna.distributions.FloatDistribution(low, high)
     return {k: dist(v) for k, v in options.items()}
 
-def _study(rows, folder: Path, space: dict):
-    "The study of one method on one data set; every grid run that it does not know is told to it."
+def _numeric(space: dict) -> bool:
+    return any(hasattr(d, 'log') for d in space.values())   # a choice alone has nothing between its values
+
+def _alike(rows, space: dict, folder: Path):
+    "All runs of the folder that differ from those of a grid in nothing but what is sought."
+    fixed = lambda c: run_key({k: v for k, v in c.items() if k not in space})
+    t = load_results(folder)
+    return t[t.config.map(fixed) == fixed(rows.config.iloc[0])]
+
+def _study(runs, folder: Path, space: dict):
+    "The study of one method on one data set; every run that it does not know is told to it."
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     (folder := Path(folder)/'studies').mkdir(parents=True, exist_ok=True)
-    name = run_key({k: v for k, v in rows.config.iloc[0].items() if k not in space})
-    sampler = optuna.samplers.TPESampler(n_startup_trials=len(rows), seed=os.getpid())   # processes must not propose the same
+    name = run_key({k: v for k, v in runs.config.iloc[0].items() if k not in space})
+    sampler = optuna.samplers.TPESampler(n_startup_trials=len(runs), seed=os.getpid())   # processes must not propose the same
     study = optuna.create_study(study_name=name, storage=JournalStorage(JournalFileBackend(str(folder/f'{name}.log'))), sampler=sampler,
                                 directions=['maximize', 'minimize'], load_if_exists=True)
     known = {t.user_attrs.get('key') for t in study.get_trials(deepcopy=False)}
-    for _, r in rows[rows.valid_ndcg.notna()].iterrows():
-        if r.key in known: continue
-        params = {k: float(r.config[k]) if hasattr(space[k], 'log') else r.config[k] for k in space}
-        study.add_trial(optuna.create_trial(params=params, distributions=space, values=[r.valid_ndcg, r.valid_popular_ratio],
-                                            user_attrs=dict(key=r.key)))
+    for _, r in runs[runs.valid_ndcg.notna() & ~runs.key.isin(known)].iterrows():
+        params = {k: float(r.config[k]) if hasattr(d, 'log') else r.config[k] for k, d in space.items()}
+        if all(d._contains(d.to_internal_repr(params[k])) for k, d in space.items()):
+            study.add_trial(optuna.create_trial(params=params, distributions=space, values=[r.valid_ndcg, r.valid_popular_ratio],
+                                                user_attrs=dict(key=r.key)))
     return study
+
+def _trial(study, base: dict, space: dict, folder: Path, command: str) -> None:
+    "Ask the study for a setting, run it, tell the study."
+    from optuna.trial import TrialState
+    t = study.ask(space)
+    c = base | {k: float(f'{v:.4g}') if isinstance(v, float) else v for k, v in t.params.items()}
+    f = Path(folder)/f'{run_key(c)}.json'
+    complete({f: c}, lambda c: run(c, None, command), False)
+    r = _read(f)
+    t.set_user_attr('key', r['key'])
+    if 'failed' in r: study.tell(t, state=TrialState.FAIL)
+    else: study.tell(t, [r['valid']['ndcg'], r['valid']['popular_ratio']])
 
 def tune(
     table,                  # of `load_results`: the runs of a grid
-    out,                    # folder for run files and studies
-    trials: int,            # further runs for each data set, paradigm, backbone and method with a grid, ≥ 1
-    label: str = 'tune',
+    out,                    # their folder; gets run files and studies
+    trials: int,            # further settings for each data set, paradigm, backbone and method with numbers in its grid, ≥ 1
+    command: str = 'tune',  # for the provenance
     show: bool = True,
-) -> list[Path]:            # the files of the trials
+) -> list[Path]:            # the files of all runs beyond the grid, earlier ones too
     "Settings proposed by Optuna, two goals, validation only."
     check(isinstance(trials, int) and trials >= 1, 'trials', trials, 'an integer ≥ 1')
-    files, grids = [], table[~table.final]
-    groups = [g for _, g in grids.groupby([*WHERE, 'method']) if (g.seed == g.seed.iloc[0]).all() and _space(g)]
-    for rows in progress(groups, show, desc=f'{label}: Optuna', unit='study'):
+    grids = [g for _, g in table[~table.final].groupby([*WHERE, 'method']) if (g.seed == g.seed.iloc[0]).all() and _numeric(_space(g))]
+    files = []
+    for rows in progress(grids, show, desc=f'{command}: Optuna', unit='study'):
         space = _space(rows)
-        study, base = _study(rows, out, space), rows.config.iloc[0]
-        while sum(t.state.is_finished() for t in study.get_trials(deepcopy=False)) < len(rows) + trials:
-            t = study.ask(space)
-            c = base | {k: float(f'{v:.4g}') if isinstance(v, float) else v for k, v in t.params.items()}
-            f = Path(out)/f'{run_key(c)}.json'
-            complete({f: c}, lambda c: run(c, None, f'resn_experiment {label} --trials {trials}'), False)
-            r = _read(f); t.set_user_attr('key', r['key'])
-            if 'failed' in r: study.tell(t, state=_failed())
-            else: study.tell(t, [r['valid']['ndcg'], r['valid']['popular_ratio']])
-            files.append(f)
+        beyond = lambda: (t := _alike(rows, space, out))[~t.key.isin(rows.key)].key
+        study = _study(_alike(rows, space, out), out, space)
+        while len(beyond()) < trials: _trial(study, rows.config.iloc[0], space, out, f'{command} --trials {trials}')
+        files += [Path(out)/f'{k}.json' for k in beyond()]
     return files
-
-def _failed():
-    from optuna.trial import TrialState
-    return TrialState.FAIL
 
 # %% ../nbs/10_experiments.ipynb #97d8b654
 def headline(
