@@ -265,17 +265,16 @@ def _solver_jobs(name: str):
             yield f'{name}-{solver}-{init}', job
 
 def _model_jobs(name: str):
-    epochs = {'coat': 200, 'ml-100k': 100, 'ml-1m': 60, 'yahoo-r3': 20}[name]
-    rates, seeds = (RATES['adam'], 3) if name in ('coat', 'ml-100k') else ((5e-3,), 1)
+    epochs = {'coat': 200, 'ml-100k': 100, 'ml-1m': 60, 'yahoo-r3': 60}[name]
     for model, losses in dict(mf=('mse', 'bpr'), lightgcn=('bpr', 'mse'), xsimgcl=('bpr',)).items():
         for loss in losses:
             def job(model=model, loss=loss):
                 data, options = load_dataset(name), dict(model=model, loss=loss, dim=64)
-                lr, tried = best_rate(data, rates, epochs=epochs, patience=0, **options) if len(rates) > 1 else (rates[0], {})
+                lr, tried = best_rate(data, RATES['adam'], epochs=epochs, patience=0, **options)
                 r = data.popularity
                 return dict(data=dict(name=data.name, sha256=data.sha256), lr=lr, rates=tried, epochs=epochs, cos_train=alignment(data),
                             cos_constant=float(r.mean() / np.sqrt(np.square(r.astype(float)).mean())), **options,
-                            runs=[model_run(data, seed, epochs, lr=lr, **options) for seed in range(seeds)])
+                            runs=[model_run(data, seed, epochs, lr=lr, **options) for seed in range(3)])
             yield f'{name}-{model}-{loss}', job
 
 # %% ../nbs/03_dimension_collapse.ipynb #7277ad42

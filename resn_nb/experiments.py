@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SMOKE', 'SMOKE_ALS', 'EXPERIMENTS', 'FORMAT', 'WORLDS', 'WHERE', 'BACKBONES', 'WITH_ALS', 'ALS_GRIDS', 'FIRST_GRIDS',
-           'SMALL', 'LARGE', 'PUBLISHED', 'LEVELLED', 'DOUBAN_GRIDS', 'MAIN', 'Experiment', 'grid', 'run_key', 'run',
-           'claim', 'complete', 'choose_beta', 'pick', 'chosen', 'load_results', 'validation_only', 'gather', 'cells',
+           'SMALL', 'LARGE', 'PUBLISHED', 'LEVELLED', 'MAIN', 'Experiment', 'grid', 'run_key', 'run', 'claim',
+           'complete', 'choose_beta', 'pick', 'chosen', 'load_results', 'validation_only', 'gather', 'cells',
            'run_experiment', 'summary', 'resn_experiment', 'comparison', 'compare', 'pareto', 'paired', 'tune',
            'headline']
 
@@ -394,20 +394,15 @@ SMALL, LARGE = ('coat', 'ml-100k', 'yahoo-r3', 'douban-movie', 'ml-1m', 'douban-
 PUBLISHED = [(d, None) for d in SMALL + LARGE]
 LEVELLED = [(d, 'debiased') for d in SMALL + LARGE if d not in ('coat', 'yahoo-r3', 'globo-macr')]   # those are tested without the log's bias anyway
 
-DOUBAN_GRIDS = {   # what validation chose on the common tests of MovieLens-1M and 100k; of ReSN and shrink, whose strength has another scale on each data set, more
-    m: g | {'ips': dict(eta=.1), 'ipl': dict(lam=.1), 'zerosum': dict(weight=.99), 'correlation': dict(beta=[.01, .03]), 'samreg': dict(balance=0.), 'logdet': dict(beta=3e-5),
-            'resn': dict(beta=[3e-4, 1e-3, 3e-3]), 'prior': dict(tau=[.1, .2]), 'pd': dict(gamma=[.02, .05]), 'pda': dict(gamma=[.05, .2]), 'macr': dict(c=[1., 2.]),
-            'dice': dict(balance=0.), 'invcf': dict(temperature=.15), 'shrink': dict(gamma=[.9, .75])}.get(m, {}) for m, g in FIRST_GRIDS.items()}
-
 EXPERIMENTS['main_als'] = comparison('Least squares on seven data sets', [p for p in PUBLISHED + LEVELLED if p[0] in SMALL], WITH_ALS, ['als'],
     grids={'none:als': dict(reg=[3., 10., 30., 100.]), 'resn:als': dict(beta=[.1, .5, 2., 8.]), 'shrink:als': dict(gamma=[0., .2, .4, .6, .8])},
     inherit=True, smoke=SMOKE_ALS, epochs=60, eval_every=4, patience=3)
 EXPERIMENTS['main_als_large'] = comparison('Least squares on four large data sets', [p for p in PUBLISHED + LEVELLED if p[0] in LARGE], WITH_ALS, ['als'],
     grids={'none:als': dict(reg=[10., 30.]), 'resn:als': dict(beta=[.5, 2.]), 'shrink:als': dict(gamma=[.3, .6, .8])},
     inherit=True, smoke=SMOKE_ALS, epochs=24, eval_every=4, patience=2)
-_mf = [comparison('', places, methods, ['mf'], grids=g) for places, methods, g in (
-    ([('ml-100k', None), ('ml-100k', 'debiased'), ('ml-1m', 'debiased')], FIRST_GRIDS, FIRST_GRIDS), ([('douban-movie', None)], FIRST_GRIDS, DOUBAN_GRIDS),
-    ([('gowalla', None), ('douban-music', None), ('douban-book', None)], WITH_ALS, FIRST_GRIDS))]
+_mf = [comparison('', places, methods, ['mf'], grids=FIRST_GRIDS) for places, methods in (
+    ([('ml-100k', None), ('ml-100k', 'debiased'), ('ml-1m', 'debiased'), ('douban-movie', None)], FIRST_GRIDS),
+    ([('gowalla', None), ('douban-music', None), ('douban-book', None)], WITH_ALS))]
 EXPERIMENTS['main_mf'] = Experiment('Matrix factorisation: all methods on MovieLens-100k, MovieLens-1M levelled, Douban movie; plain, ReSN and shrink on Gowalla, Douban music and book',
     sum((e.runs for e in _mf), ()), SMOKE, _mf[0].then)
 MAIN = 'first_mf', 'main_mf', 'main_als', 'main_als_large'   # what the main comparison is made of
