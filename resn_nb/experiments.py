@@ -509,6 +509,8 @@ def _space(rows) -> dict:
 def _numeric(space: dict) -> bool:
     return any(hasattr(d, 'log') for d in space.values())   # a choice alone has nothing between its values
 
+
+# %% ../nbs/10_experiments.ipynb #1c9c88ee
 def _alike(rows, space: dict, folder: Path):
     "All runs of the folder that differ from those of a grid in nothing but what is sought."
     fixed = lambda c: run_key({k: v for k, v in c.items() if k not in space})
@@ -546,6 +548,8 @@ def _trial(study, base: dict, space: dict, folder: Path, command: str) -> None:
     if 'failed' in r: study.tell(t, state=TrialState.FAIL)
     else: study.tell(t, [r['valid']['ndcg'], r['valid']['popular_ratio']])
 
+
+# %% ../nbs/10_experiments.ipynb #1c9c88ef
 def tune(
     table,                  # of `load_results`: the runs of a grid
     out,                    # their folder; gets run files and studies
