@@ -8,6 +8,8 @@ __all__ = ['NORMS', 'Warm', 'spectral_norm', 'item_root', 'spectral_penalty', 's
 
 # %% ../nbs/04_spectral_norm.ipynb #347fd624
 from dataclasses import dataclass
+from functools import lru_cache
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -55,6 +57,7 @@ def _blocks(X: Tensor, dtype: torch.dtype = torch.float64):
 
 def _gram(X: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:  # (d, d), float64
     "XᵀX: products in `dtype` over groups of rows (at most 256 in float32: short sums round less), groups summed in float64."
+    if (kernels := _kernels(X)) and (dtype == torch.float32 or X.element_size() > 2): return kernels.gram(X, dtype)
     d = X.shape[1]
     b, f = max(1024 if dtype == torch.float64 else 256, d), max(16 // d, 1)     # narrow rows: f of them side by side
     A = 0.
@@ -66,6 +69,105 @@ def _gram(X: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:  # (d, d), f
         A = A + (wide if f == 1 else wide.view(f, d, f, d).diagonal(dim1=0, dim2=2).sum(-1))
         if len(rest): A += rest.T @ rest
     return A
+
+# %% ../nbs/04_spectral_norm.ipynb #7a1e0c01
+@lru_cache
+def _triton() -> SimpleNamespace | None:
+    "Triton kernels for NVIDIA GPUs; None without Triton 3.6 or later."
+    try: import triton, triton.language as tl
+    except ImportError: return None
+    if tuple(map(int, triton.__version__.split('.')[:2])) < (3, 6): return None
+
+    @triton.jit(do_not_specialize=['n', 'blocks'])         # batches of any size share a kernel
+    def gram(X, out, n, blocks, row, col, d: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, WIDE: tl.constexpr):
+        "out[program] = XᵀX over each `programs`-th block of rows, in tiles of D × D on and below the diagonal; WIDTH columns in all."
+        program, i, j = tl.program_id(0).to(tl.int64), tl.program_id(1) * D + tl.arange(0, D), tl.program_id(2) * D + tl.arange(0, D)
+        if tl.program_id(1) >= tl.program_id(2):
+            A = tl.zeros((D, D), tl.float64)
+            for k in range(blocks):
+                r = (k * tl.num_programs(0) + program) * ROWS + tl.arange(0, ROWS)
+                x = tl.load(X + r[:, None] * row + i[None, :] * col, (r < n)[:, None] & (i < d)[None, :], 0.)
+                y = x if WIDTH == D else tl.load(X + r[:, None] * row + j[None, :] * col, (r < n)[:, None] & (j < d)[None, :], 0.)
+                if WIDE: A = tl.dot(tl.trans(x.to(tl.float64)), y.to(tl.float64), A, out_dtype=tl.float64)
+                else: A += tl.dot(tl.trans(x), y, input_precision='tf32x3').to(tl.float64)
+            tl.store(out + program * WIDTH * WIDTH + i[:, None] * WIDTH + j[None, :], A)
+
+    @triton.jit(do_not_specialize=['n', 'blocks'])
+    def times(X, v, out, n, blocks, row, col, d: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr):
+        "out[program] = (XᵀX v, |X v|²) over each `programs`-th block of rows."
+        program, j = tl.program_id(0).to(tl.int64), tl.arange(0, D)
+        g, w, v = tl.zeros((ROWS, D), tl.float64), tl.zeros((ROWS,), tl.float64), tl.load(v + j, j < d, 0.)
+        for k in range(blocks):
+            r = (k * tl.num_programs(0) + program) * ROWS + tl.arange(0, ROWS)
+            x = tl.load(X + r[:, None] * row + j[None, :] * col, (r < n)[:, None] & (j < d)[None, :], 0.).to(tl.float64)
+            u = tl.sum(x * v[None, :], 1)
+            g += x * u[:, None]
+            w += u * u
+        tl.store(out + program * (d + 1) + j, tl.sum(g, 0), j < d)
+        tl.store(out + program * (d + 1) + d, tl.sum(w, 0))
+
+    @triton.jit(do_not_specialize=['n'])
+    def outer(X, a, z, out, n, row, col, out_row, out_col, d: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr):
+        "out = (X a) zᵀ"
+        r, j = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS), tl.arange(0, D)
+        here = (r < n)[:, None] & (j < d)[None, :]
+        p = tl.sum(tl.load(X + r[:, None] * row + j[None, :] * col, here, 0.).to(tl.float64) * tl.load(a + j, j < d, 0.)[None, :], 1)
+        narrow: tl.constexpr = tl.float64 if out.dtype.element_ty == tl.float64 else tl.float32
+        g = p.to(narrow)[:, None] * tl.load(z + j, j < d, 0.).to(narrow)[None, :]
+        tl.store(out + r[:, None] * out_row + j[None, :] * out_col, g.to(out.dtype.element_ty), here)
+
+    return SimpleNamespace(gram=gram, times=times, outer=outer)
+
+
+# %% ../nbs/04_spectral_norm.ipynb #7a1e0c02
+_WIDEST = 256      # columns that the kernels take
+
+def _kernels(X: Tensor) -> type | None:
+    "What computes on X's GPU in one kernel each; None if there is none for X."
+    if not (X.is_cuda and X.shape[1] <= _WIDEST and torch.version.cuda and _triton()): return None
+    return _Fused if torch.cuda.get_device_capability(X.device) >= (8, 0) else None
+
+class _Fused:
+    "`_gram`, `_times` and `_outer` by Triton: X is read once, whatever its type, and converted in registers."
+    @staticmethod
+    def gram(X: Tensor, dtype: torch.dtype, rows: int = 64, per: int = 2, warps: int = 4, stages: int = 3) -> Tensor:
+        n, d = X.shape
+        D = min(max(_power_of_2(d), 16), 64)
+        tiles = -(-d // D)
+        programs = _programs(X, rows, per * 2 // (tiles * (tiles + 1)))
+        out = X.new_empty(programs, tiles * D, tiles * D, dtype=torch.float64)
+        with torch.cuda.device(X.device):
+            _triton().gram[programs, tiles, tiles](X, out, n, -(-n // (programs * rows)), *X.stride(), d, D, tiles * D, rows, dtype == torch.float64, num_warps=warps, num_stages=stages)
+        A = out.sum(0)[:d, :d]
+        return A.tril() + A.tril(-1).T
+
+    @staticmethod
+    def times(X: Tensor, v: Tensor, size: int = 2048, per: int = 4, warps: int = 4) -> tuple[Tensor, Tensor]:
+        n, d = X.shape
+        D = _power_of_2(d)
+        rows = size // D
+        programs = _programs(X, rows, per)
+        out = X.new_empty(programs, d + 1, dtype=torch.float64)
+        with torch.cuda.device(X.device): _triton().times[programs,](X, v.contiguous(), out, n, -(-n // (programs * rows)), *X.stride(), d, D, rows, num_warps=warps)
+        out = out.sum(0)
+        return out[:-1], out[-1].sqrt()
+
+    @staticmethod
+    def outer(X: Tensor, a: Tensor, z: Tensor, size: int = 4096, warps: int = 4) -> Tensor:
+        n, d = X.shape
+        D, out = _power_of_2(d), torch.empty_like(X)
+        rows = size // D
+        with torch.cuda.device(X.device): _triton().outer[-(-n // rows),](X, a.contiguous(), z.contiguous(), out, n, *X.stride(), *out.stride(), d, D, rows, num_warps=warps)
+        return out
+
+def _power_of_2(d: int) -> int:
+    "The next."
+    return 1 << (d - 1).bit_length()
+
+def _programs(X: Tensor, rows: int, per: float) -> int:
+    "Programs for blocks of `rows` rows of X: `per` on a multiprocessor, no more than blocks."
+    return max(min(int(torch.cuda.get_device_properties(X.device).multi_processor_count * per), -(-len(X) // rows)), 1)
+
 
 # %% ../nbs/04_spectral_norm.ipynb #edb2c214
 def _cholesky(A: Tensor) -> Tensor | None:
@@ -152,15 +254,22 @@ def _rooted(A: Tensor, B: Tensor) -> tuple | None:
 
 def _solve(A: Tensor, B: Tensor, most: float) -> tuple | None:
     "`_squared` or else `_rooted`, and what p and q are put together from: |a_j| ‖u_j‖ and |b_j| ‖v_j‖, (2, d); None without roots or for κ > `most`."
+    A, B = torch.stack((A, B)).cpu()            # so small that a GPU would only wait for its next command
     found = _squared(A, B) or _rooted(A, B)
     if found is None: return None
     parts = (torch.stack((found[1], found[3])) * torch.stack((A.diagonal(), B.diagonal())).sqrt()).abs()
     return (*found, parts) if float(parts.sum(1).amax()) <= most else None
 
+def _there(found: tuple[Tensor, ...], X: Tensor) -> tuple[Tensor, ...]:
+    "`(σ, a, z, b, y)` on the device of X, in one transfer."
+    if found[0].device == X.device: return found
+    sigma, *vectors = torch.cat([x.reshape(-1) for x in found]).to(X.device).split([1] + [X.shape[1]] * 4)
+    return sigma[0], *vectors
+
 def _exact(U: Tensor, V: Tensor, root: Tensor | None = None) -> tuple[Tensor, ...]:  # (σ, a, z, b, y), see `_top`
     "Exact top triple: by Gram matrices (of V by its `root`, where given); by thin QR where cancellation would cost the Gram route more than 1e-12."
     found = _solve(_gram(U), _gram(V) if root is None else root.T @ root, 100)
-    if found is not None: return found[:5]
+    if found is not None: return _there(found[:5], U)
     R, S = _root(U, True), _root(V, True)
     _finite(R.abs().max() * S.abs().max(), U, V)
     return _top(R, S)
@@ -172,13 +281,13 @@ def _plain() -> bool:
     except RuntimeError: return False                   # set in two ways at once: nobody knows
 
 def _chance(X: Tensor) -> float:
-    "Estimate of what rounding in `_gram(X, torch.float32)` does to it by chance, relative to the size of its columns."
+    "Estimate of what rounding in `_gram(X, torch.float32)` does to it, relative to the size of its columns."
     n, d = X.shape
-    return .05 * 2**-24 * min(n, max(256, d)) / n**.5
+    return 2**-24 if X.is_cuda else .05 * 2**-24 * min(n, max(256, d)) / n**.5
 
 def _single(X: Tensor) -> bool:
     "May products with X be in float32?"
-    return X.dtype != torch.float64 and X.device.type == 'cpu' and _plain()
+    return X.dtype != torch.float64 and (_kernels(X) is not None if X.is_cuda else X.device.type == 'cpu' and _plain())
 
 def _product(X: Tensor, c: Tensor) -> Tensor:  # (n,), float32
     "X c in float32."
@@ -191,22 +300,24 @@ def _excess(u: Tensor, A: Tensor, c: Tensor) -> float:
 
 # %% ../nbs/04_spectral_norm.ipynb #520d35fa
 def _fast(U: Tensor, V: Tensor, error: float = 1e-5) -> tuple[Tensor, ...] | None:
-    "`(σ, a, z, b, y, p, q)` by float32 products; None if the vectors may be off by more than `error`, or float32 is not to be had."
+    "`(σ, a, z, b, y)`, on a CPU p and q too, by float32 products; None if the vectors may be off by more than `error`, or float32 is not to be had."
     if not _single(U): return None
-    A, B = (_gram(X, torch.float32) for X in (U, V))
+    A, B = torch.stack([_gram(X, torch.float32) for X in (U, V)]).cpu()
     low, high = map(float, torch.stack((A.diagonal(), B.diagonal())).aminmax())
     found = _solve(A, B, 30) if 1e-20 < low <= high < 1e30 else None
     if found is None: return None
     sigma, a, z, b, y, gap, spread, parts = found
+    chance = spread * sum(_chance(X) * float(x @ x) for X, x in zip((U, V), parts))
+    if U.is_cuda: return _there(found[:5], U) if chance <= error else None      # another look at U and V would double the time
     a, b = torch.stack((a, b)).float().double()                                 # as the products below take them
     p, q = _product(U, a), _product(V, b)
     more = _excess(p, A, a) + _excess(q, B, b)
-    chance = spread * sum(_chance(X) * float(x @ x) for X, x in zip((U, V), parts))
     return (sigma * (1 + more)**.5, a, z, b, y, p, q) if chance + abs(more) / gap <= error else None
 
 # %% ../nbs/04_spectral_norm.ipynb #023e9516
 def _outer(X: Tensor, a: Tensor, z: Tensor) -> Tensor:  # (n, d), the dtype of X
     "(X a) zᵀ, block by block."
+    if kernels := _kernels(X): return kernels.outer(X, a, z)
     out, w = torch.empty_like(X), torch.promote_types(X.dtype, torch.float32)
     i = 0
     for x in _blocks(X): out[i:i + len(x)] = torch.outer((x @ a).to(w), z.to(w)); i += len(x)
@@ -231,6 +342,7 @@ class _Known(torch.autograd.Function):
 # %% ../nbs/04_spectral_norm.ipynb #43faa090
 def _times(X: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:  # (d,), []
     "XᵀX v and ‖X v‖, in one pass over X."
+    if kernels := _kernels(X): return kernels.times(X, v)
     g = w = 0.
     for x in _blocks(X): u = x @ v; g = g + x.T @ u; w = w + u @ u
     return g, torch.sqrt(w)
@@ -332,7 +444,7 @@ def _norm(U: Tensor, V: Tensor, method: str, iterations: int, seed: int, through
     with torch.no_grad(), torch.autocast(U.device.type, enabled=False):
         if method != 'exact': found = _iteration(U, V, method, iterations, seed, tol, start)
         elif root is not None: found = _exact(U, V, root)
-        else: found = (U.shape[1] > (200 if _single(U) else 100) and _krylov(U, V)) or _fast(U, V) or _exact(U, V)
+        else: found = (U.shape[1] > (_WIDEST if _kernels(U) else 200 if _single(U) else 100) and _krylov(U, V)) or _fast(U, V) or _exact(U, V)
     _finite(found[0], U, V)
     return _Known.apply(U, V, *found)
 
