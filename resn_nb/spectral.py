@@ -79,28 +79,52 @@ def _triton() -> SimpleNamespace | None:
     if tuple(map(int, triton.__version__.split('.')[:2])) < (3, 6): return None
 
     @triton.jit(do_not_specialize=['n', 'blocks'])         # batches of any size share a kernel
-    def gram(X, out, n, blocks, row, col, d: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, WIDE: tl.constexpr):
-        "out[program] = XᵀX over each `programs`-th block of rows, in tiles of D × D on and below the diagonal; WIDTH columns in all."
+    def gram(X, out, n, blocks, row, col, d: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, WAY: tl.constexpr):
+        "out[program] = XᵀX over every `programs`-th block of ROWS rows, a tile of D × D on or below the diagonal."
         program, i, j = tl.program_id(0).to(tl.int64), tl.program_id(1) * D + tl.arange(0, D), tl.program_id(2) * D + tl.arange(0, D)
         if tl.program_id(1) >= tl.program_id(2):
-            A = tl.zeros((D, D), tl.float64)
+            A, low = tl.zeros((D, D), tl.float64), tl.zeros((D, D), tl.float32)
+            if WAY == 'halves':                             # powers of two that bring the first block's columns to [1, 2)
+                r = program * ROWS + tl.arange(0, ROWS)
+                x = tl.load(X + r[:, None] * row + i[None, :] * col, (r < n)[:, None] & (i < d)[None, :], 0.)
+                y = tl.load(X + r[:, None] * row + j[None, :] * col, (r < n)[:, None] & (j < d)[None, :], 0.)
+                e, f = tl.max(tl.abs(x), 0).to(tl.int32, bitcast=True) >> 23, tl.max(tl.abs(y), 0).to(tl.int32, bitcast=True) >> 23
+                e, f = tl.where((e > 0) & (e < 254), e, 127), tl.where((f > 0) & (f < 254), f, 127)
+                s, t = ((254 - e) << 23).to(tl.float32, bitcast=True), ((254 - f) << 23).to(tl.float32, bitcast=True)
             for k in range(blocks):
                 r = (k * tl.num_programs(0) + program) * ROWS + tl.arange(0, ROWS)
                 x = tl.load(X + r[:, None] * row + i[None, :] * col, (r < n)[:, None] & (i < d)[None, :], 0.)
                 y = x if WIDTH == D else tl.load(X + r[:, None] * row + j[None, :] * col, (r < n)[:, None] & (j < d)[None, :], 0.)
-                if WIDE: A = tl.dot(tl.trans(x.to(tl.float64)), y.to(tl.float64), A, out_dtype=tl.float64)
-                else: A += tl.dot(tl.trans(x), y, input_precision='tf32x3').to(tl.float64)
+                if WAY == 'double': A = tl.dot(tl.trans(x.to(tl.float64)), y.to(tl.float64), A, out_dtype=tl.float64)
+                elif WAY == 'half': A += tl.dot(tl.trans(x), y).to(tl.float64)
+                else:
+                    x = x * s[None, :]
+                    h = x.to(tl.float16)
+                    l = ((x - h.to(tl.float32)) * 2048).to(tl.float16)
+                    if WIDTH == D:
+                        A += tl.dot(tl.trans(h), h).to(tl.float64)
+                        low = tl.dot(tl.trans(h), l, low)
+                    else:
+                        y = y * t[None, :]
+                        g = y.to(tl.float16)
+                        A += tl.dot(tl.trans(h), g).to(tl.float64)
+                        low = tl.dot(tl.trans(l), g, low)
+                        low = tl.dot(tl.trans(h), ((y - g.to(tl.float32)) * 2048).to(tl.float16), low)
+            if WAY == 'halves':
+                if WIDTH == D: low += tl.trans(low)
+                s, t = (e << 23).to(tl.float32, bitcast=True).to(tl.float64), (f << 23).to(tl.float32, bitcast=True).to(tl.float64)    # and back
+                A = (A + low.to(tl.float64) * (1 / 2048)) * s[:, None] * t[None, :]
             tl.store(out + program * WIDTH * WIDTH + i[:, None] * WIDTH + j[None, :], A)
 
     @triton.jit(do_not_specialize=['n', 'blocks'])
-    def times(X, v, out, n, blocks, row, col, d: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr):
-        "out[program] = (XᵀX v, |X v|²) over each `programs`-th block of rows."
+    def times(X, v, out, n, blocks, row, col, d: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr, WEIGHTS: tl.constexpr):
+        "out[program] = (Xᵀu, |u|²) over every `programs`-th block of rows, for u = v if WEIGHTS else X v."
         program, j = tl.program_id(0).to(tl.int64), tl.arange(0, D)
-        g, w, v = tl.zeros((ROWS, D), tl.float64), tl.zeros((ROWS,), tl.float64), tl.load(v + j, j < d, 0.)
+        g, w = tl.zeros((ROWS, D), tl.float64), tl.zeros((ROWS,), tl.float64)
         for k in range(blocks):
             r = (k * tl.num_programs(0) + program) * ROWS + tl.arange(0, ROWS)
             x = tl.load(X + r[:, None] * row + j[None, :] * col, (r < n)[:, None] & (j < d)[None, :], 0.).to(tl.float64)
-            u = tl.sum(x * v[None, :], 1)
+            u = tl.load(v + r, r < n, 0.) if WEIGHTS else tl.sum(x * tl.load(v + j, j < d, 0.)[None, :], 1)
             g += x * u[:, None]
             w += u * u
         tl.store(out + program * (d + 1) + j, tl.sum(g, 0), j < d)
@@ -108,7 +132,7 @@ def _triton() -> SimpleNamespace | None:
 
     @triton.jit(do_not_specialize=['n'])
     def outer(X, a, z, out, n, row, col, out_row, out_col, d: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr):
-        "out = (X a) zᵀ"
+        "out = (X a) zᵀ."
         r, j = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS), tl.arange(0, D)
         here = (r < n)[:, None] & (j < d)[None, :]
         p = tl.sum(tl.load(X + r[:, None] * row + j[None, :] * col, here, 0.).to(tl.float64) * tl.load(a + j, j < d, 0.)[None, :], 1)
@@ -116,57 +140,113 @@ def _triton() -> SimpleNamespace | None:
         g = p.to(narrow)[:, None] * tl.load(z + j, j < d, 0.).to(narrow)[None, :]
         tl.store(out + r[:, None] * out_row + j[None, :] * out_col, g.to(out.dtype.element_ty), here)
 
-    return SimpleNamespace(gram=gram, times=times, outer=outer)
+    @triton.jit
+    def squared(A, B, out, d: tl.constexpr, D: tl.constexpr, HEAD: tl.constexpr):
+        "`_squared` by one program: out = (σ, gap, spread, κ, Σ parts² of p and of q, least and largest square, is it right), then a, z, b, y from HEAD on."
+        i, j = tl.arange(0, D)[:, None], tl.arange(0, D)[None, :]
+        c, here = tl.arange(0, D), (i < d) & (j < d)
+        A, B = tl.load(A + i * d + j, here, 0.), tl.load(B + i * d + j, here, 0.)
+        eye = i == j
+        T = tl.dot(A, B, out_dtype=tl.float64)
+        size = tl.sum(tl.sum(tl.where(eye, T, 0.), 1), 0)
+        P = T / size
+        last, trace, eighth = size, size, size
+        for k in tl.static_range(7):
+            P = tl.dot(P, P, out_dtype=tl.float64)
+            last, trace = trace, tl.sum(tl.sum(tl.where(eye, P, 0.), 1), 0)
+            if k == 2: eighth = trace
+        P = P / trace
+        top = tl.argmax(tl.sum(tl.where(eye, P, 0.), 1), 0)
+        w = tl.sum(P * tl.sum(tl.where(j == top, P, 0.), 1)[None, :], 1)
+        w = w / tl.max(tl.abs(w), 0)
+        z = tl.sum(B * w[None, :], 1)
+        y = tl.sum(A * z[None, :], 1)
+        wz, zy = tl.sum(w * z, 0), tl.sum(z * y, 0)
+        length, sigma, share = tl.sqrt(wz), tl.sqrt(zy / wz), zy / wz / size
+        a, b, z, y = z / length / sigma, y / length / (sigma * sigma), z / length, y / length / sigma
+        u, v = tl.sum(tl.where(eye, A, 0.), 1), tl.sum(tl.where(eye, B, 0.), 1)
+        off = tl.sum(tl.abs(b - w / length) * tl.sqrt(v), 0)
+        fourth = share * share * share * share
+        r = tl.sqrt(tl.sqrt(tl.sqrt(tl.maximum(eighth / (fourth * fourth) - 1 + 1e-13, 1e-14))))
+        spread = tl.sqrt(d - 1 + (1 / share - 1 + 1e-13) * (1 / ((1 - r) * (1 - r)) - 1) / r)
+        au, bv = tl.abs(a) * tl.sqrt(u), tl.abs(b) * tl.sqrt(v)
+        right = (trace / (last * last) > 1 - 1e-4) & (wz > 0) & (zy > 0) & (off < 1e-8) & (r < 1)
+        tl.store(out, sigma)
+        tl.store(out + 1, 1 - r)
+        tl.store(out + 2, spread)
+        tl.store(out + 3, tl.maximum(tl.sum(au, 0), tl.sum(bv, 0)))
+        tl.store(out + 4, tl.sum(au * au, 0))
+        tl.store(out + 5, tl.sum(bv * bv, 0))
+        tl.store(out + 6, tl.minimum(tl.min(tl.where(c < d, u, float('inf')), 0), tl.min(tl.where(c < d, v, float('inf')), 0)))
+        tl.store(out + 7, tl.maximum(tl.max(u, 0), tl.max(v, 0)))
+        tl.store(out + 8, right.to(tl.float64))
+        tl.store(out + HEAD + c, a, c < d)
+        tl.store(out + HEAD + d + c, z, c < d)
+        tl.store(out + HEAD + 2 * d + c, b, c < d)
+        tl.store(out + HEAD + 3 * d + c, y, c < d)
+
+    return SimpleNamespace(gram=gram, times=times, outer=outer, squared=squared)
 
 
 # %% ../nbs/04_spectral_norm.ipynb #7a1e0c02
-_WIDEST = 256      # columns that the kernels take
+@lru_cache
+def _multiprocessors(device: torch.device) -> int:
+    "How many a GPU has; 0 if the kernels cannot run there."
+    if not torch.version.cuda or torch.cuda.get_device_capability(device) < (8, 0) or _triton() is None: return 0
+    return torch.cuda.get_device_properties(device).multi_processor_count
 
-def _kernels(X: Tensor) -> type | None:
-    "What computes on X's GPU in one kernel each; None if there is none for X."
-    if not (X.is_cuda and X.shape[1] <= _WIDEST and torch.version.cuda and _triton()): return None
-    return _Fused if torch.cuda.get_device_capability(X.device) >= (8, 0) else None
+def _kernels(X: Tensor, most: int = 256) -> type | None:
+    "What computes with X, of at most `most` columns, in a kernel of its own; None where that cannot be."
+    return _Fused if X.is_cuda and X.shape[1] <= most and _multiprocessors(X.device) else None
+
+def _padded(d: int, least: int = 1) -> int:
+    "The next power of two."
+    return max(1 << (d - 1).bit_length(), least)
 
 class _Fused:
-    "`_gram`, `_times` and `_outer` by Triton: X is read once, whatever its type, and converted in registers."
+    "`_gram`, `_times`, `_weighted`, `_outer` and `_squared` by Triton: X is read once, as it is, and converted in registers."
     @staticmethod
-    def gram(X: Tensor, dtype: torch.dtype, rows: int = 64, per: int = 2, warps: int = 4, stages: int = 3) -> Tensor:
-        n, d = X.shape
-        D = min(max(_power_of_2(d), 16), 64)
-        tiles = -(-d // D)
-        programs = _programs(X, rows, per * 2 // (tiles * (tiles + 1)))
-        out = X.new_empty(programs, tiles * D, tiles * D, dtype=torch.float64)
-        with torch.cuda.device(X.device):
-            _triton().gram[programs, tiles, tiles](X, out, n, -(-n // (programs * rows)), *X.stride(), d, D, tiles * D, rows, dtype == torch.float64, num_warps=warps, num_stages=stages)
-        A = out.sum(0)[:d, :d]
-        return A.tril() + A.tril(-1).T
+    def _blocks(X: Tensor, rows: int, per: float) -> tuple[int, int]:
+        "Programs, `per` on a multiprocessor but not more than there are blocks, and blocks for each."
+        blocks = -(-len(X) // rows)
+        programs = max(min(int(_multiprocessors(X.device) * per), blocks), 1)
+        return programs, -(-blocks // programs)
 
     @staticmethod
-    def times(X: Tensor, v: Tensor, size: int = 2048, per: int = 4, warps: int = 4) -> tuple[Tensor, Tensor]:
-        n, d = X.shape
-        D = _power_of_2(d)
-        rows = size // D
-        programs = _programs(X, rows, per)
+    def gram(X: Tensor, dtype: torch.dtype, rows: int = 64, per: int = 3, warps: int = 4, stages: int = 2) -> Tensor:
+        (n, d), D = X.shape, min(_padded(X.shape[1], 16), 64)
+        tiles = -(-d // D)
+        way = 'double' if dtype == torch.float64 else 'halves' if X.dtype == torch.float32 else 'half'
+        programs, blocks = _Fused._blocks(X, rows, 2 * per / (tiles * (tiles + 1)))
+        out = X.new_empty(programs, tiles * D, tiles * D, dtype=torch.float64)
+        with torch.cuda.device(X.device):
+            _triton().gram[programs, tiles, tiles](X, out, n, blocks, *X.stride(), d, D, tiles * D, rows, way, num_warps=warps, num_stages=stages)
+        A = out.sum(0)[:d, :d]
+        return A.contiguous() if tiles == 1 else A.tril() + A.tril(-1).T
+
+    @staticmethod
+    def times(X: Tensor, v: Tensor, weights: bool = False, size: int = 2048, per: int = 4, warps: int = 8) -> tuple[Tensor, Tensor]:
+        (n, d), D = X.shape, _padded(X.shape[1])
+        programs, blocks = _Fused._blocks(X, size // D, per)
         out = X.new_empty(programs, d + 1, dtype=torch.float64)
-        with torch.cuda.device(X.device): _triton().times[programs,](X, v.contiguous(), out, n, -(-n // (programs * rows)), *X.stride(), d, D, rows, num_warps=warps)
+        with torch.cuda.device(X.device): _triton().times[programs,](X, v.contiguous(), out, n, blocks, *X.stride(), d, D, size // D, weights, num_warps=warps)
         out = out.sum(0)
         return out[:-1], out[-1].sqrt()
 
     @staticmethod
-    def outer(X: Tensor, a: Tensor, z: Tensor, size: int = 4096, warps: int = 4) -> Tensor:
-        n, d = X.shape
-        D, out = _power_of_2(d), torch.empty_like(X)
-        rows = size // D
-        with torch.cuda.device(X.device): _triton().outer[-(-n // rows),](X, a.contiguous(), z.contiguous(), out, n, *X.stride(), *out.stride(), d, D, rows, num_warps=warps)
+    def outer(X: Tensor, a: Tensor, z: Tensor, size: int = 1024, warps: int = 4) -> Tensor:
+        (n, d), D, out = X.shape, _padded(X.shape[1]), torch.empty_like(X)
+        with torch.cuda.device(X.device):
+            _triton().outer[-(-n * D // size),](X, a.contiguous(), z.contiguous(), out, n, *X.stride(), *out.stride(), d, D, size // D, num_warps=warps)
         return out
 
-def _power_of_2(d: int) -> int:
-    "The next."
-    return 1 << (d - 1).bit_length()
-
-def _programs(X: Tensor, rows: int, per: float) -> int:
-    "Programs for blocks of `rows` rows of X: `per` on a multiprocessor, no more than blocks."
-    return max(min(int(torch.cuda.get_device_properties(X.device).multi_processor_count * per), -(-len(X) // rows)), 1)
+    @staticmethod
+    def squared(A: Tensor, B: Tensor, head: int = 9) -> tuple | None:
+        d = len(A)
+        out = A.new_empty(head + 4 * d)
+        with torch.cuda.device(A.device): _triton().squared[1,](A.contiguous(), B.contiguous(), out, d, _padded(d, 16), head, num_warps=8)
+        _, gap, spread, kappa, *parts, least, largest, right = out[:head].tolist()
+        return (out[0], *out[head:].split(d), gap, spread, least, largest, kappa, parts) if right else None
 
 
 # %% ../nbs/04_spectral_norm.ipynb #edb2c214
@@ -252,27 +332,36 @@ def _rooted(A: Tensor, B: Tensor) -> tuple | None:
     gaps = (1 - others).clamp(min=1e-16)
     return *found, float(gaps.amin()) if len(gaps) else 1., float((gaps**-2).sum())**.5
 
-def _solve(A: Tensor, B: Tensor, most: float) -> tuple | None:
-    "`_squared` or else `_rooted`, and what p and q are put together from: |a_j| ‖u_j‖ and |b_j| ‖v_j‖, (2, d); None without roots or for κ > `most`."
-    A, B = torch.stack((A, B)).cpu()            # so small that a GPU would only wait for its next command
-    found = _squared(A, B) or _rooted(A, B)
-    if found is None: return None
-    parts = (torch.stack((found[1], found[3])) * torch.stack((A.diagonal(), B.diagonal())).sqrt()).abs()
-    return (*found, parts) if float(parts.sum(1).amax()) <= most else None
-
 def _there(found: tuple[Tensor, ...], X: Tensor) -> tuple[Tensor, ...]:
     "`(σ, a, z, b, y)` on the device of X, in one transfer."
     if found[0].device == X.device: return found
     sigma, *vectors = torch.cat([x.reshape(-1) for x in found]).to(X.device).split([1] + [X.shape[1]] * 4)
     return sigma[0], *vectors
 
+def _solve(A: Tensor, B: Tensor, most: float, low: float = 0., high: float = float('inf')) -> tuple | None:
+    """`_squared` or else `_rooted`, and what p and q are put together from: Σ (a_j ‖u_j‖)² and Σ (b_j ‖v_j‖)².
+
+    None without roots, for κ > `most` or squared columns ‖u_j‖², ‖v_j‖² outside of `low` to `high`."""
+    if (kernels := _kernels(A, 64)) and (found := kernels.squared(A, B)): *found, least, largest, kappa, parts = found
+    else:
+        small = torch.stack((A, B)).cpu()               # on a GPU each step would wait for the next command
+        squares = small.diagonal(dim1=1, dim2=2)
+        least, largest = map(float, squares.aminmax())
+        found = _squared(*small) or _rooted(*small) if low <= least and largest <= high else None
+        if found is None: return None
+        sizes = (torch.stack((found[1], found[3])) * squares.sqrt()).abs()
+        found, kappa, parts = (*_there(found[:5], A), *found[5:]), float(sizes.sum(1).amax()), sizes.square().sum(1).tolist()
+    return (*found, parts) if kappa <= most and low <= least and largest <= high else None
+
 def _exact(U: Tensor, V: Tensor, root: Tensor | None = None) -> tuple[Tensor, ...]:  # (σ, a, z, b, y), see `_top`
     "Exact top triple: by Gram matrices (of V by its `root`, where given); by thin QR where cancellation would cost the Gram route more than 1e-12."
     found = _solve(_gram(U), _gram(V) if root is None else root.T @ root, 100)
-    if found is not None: return _there(found[:5], U)
+    if found is not None: return found[:5]
     R, S = _root(U, True), _root(V, True)
     _finite(R.abs().max() * S.abs().max(), U, V)
-    return _top(R, S)
+    found = _top(R, S)
+    _finite(found[0], U, V)
+    return found
 
 # %% ../nbs/04_spectral_norm.ipynb #c71937e8
 def _plain() -> bool:
@@ -302,13 +391,12 @@ def _excess(u: Tensor, A: Tensor, c: Tensor) -> float:
 def _fast(U: Tensor, V: Tensor, error: float = 1e-5) -> tuple[Tensor, ...] | None:
     "`(σ, a, z, b, y)`, on a CPU p and q too, by float32 products; None if the vectors may be off by more than `error`, or float32 is not to be had."
     if not _single(U): return None
-    A, B = torch.stack([_gram(X, torch.float32) for X in (U, V)]).cpu()
-    low, high = map(float, torch.stack((A.diagonal(), B.diagonal())).aminmax())
-    found = _solve(A, B, 30) if 1e-20 < low <= high < 1e30 else None
+    A, B = (_gram(X, torch.float32) for X in (U, V))
+    found = _solve(A, B, 30, 1e-20, 1e30)
     if found is None: return None
     sigma, a, z, b, y, gap, spread, parts = found
-    chance = spread * sum(_chance(X) * float(x @ x) for X, x in zip((U, V), parts))
-    if U.is_cuda: return _there(found[:5], U) if chance <= error else None      # another look at U and V would double the time
+    chance = spread * sum(_chance(X) * part for X, part in zip((U, V), parts))
+    if chance > error or U.is_cuda: return None if chance > error else found[:5]    # on a GPU another look would double the time
     a, b = torch.stack((a, b)).float().double()                                 # as the products below take them
     p, q = _product(U, a), _product(V, b)
     more = _excess(p, A, a) + _excess(q, B, b)
@@ -354,6 +442,7 @@ def _start(U: Tensor, method: str, iterations: int, seed: int) -> tuple[Tensor, 
 
 def _weighted(U: Tensor, weights: Tensor) -> Tensor:  # (d,)
     "Uᵀ weights."
+    if kernels := _kernels(U): return kernels.times(U, weights, True)[0]
     return sum(x.T @ w for x, w in zip(_blocks(U), weights.split(_rows(U))))
 
 def _power(U: Tensor, V: Tensor, s: Tensor, k: int, tol: float = 0.) -> tuple[tuple[Tensor, ...], int, float]:
@@ -444,8 +533,7 @@ def _norm(U: Tensor, V: Tensor, method: str, iterations: int, seed: int, through
     with torch.no_grad(), torch.autocast(U.device.type, enabled=False):
         if method != 'exact': found = _iteration(U, V, method, iterations, seed, tol, start)
         elif root is not None: found = _exact(U, V, root)
-        else: found = (U.shape[1] > (_WIDEST if _kernels(U) else 200 if _single(U) else 100) and _krylov(U, V)) or _fast(U, V) or _exact(U, V)
-    _finite(found[0], U, V)
+        else: found = (not _kernels(U) and U.shape[1] > (200 if _single(U) else 100) and _krylov(U, V)) or _fast(U, V) or _exact(U, V)
     return _Known.apply(U, V, *found)
 
 # %% ../nbs/04_spectral_norm.ipynb #c273e43e
