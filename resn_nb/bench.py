@@ -319,7 +319,8 @@ def resn_bench(
     check(recbole is None or name in ('train', 'lightgcn'), 'recbole', recbole, 'given for the benchmarks train and lightgcn only')
     check(implicit is None or name == 'als', 'implicit', implicit, 'given for the benchmark als only')
     if name == 'spectral':
-        for part in PARTS: _bench(f'spectral_{part}', Path(out or 'nbs/results/bench')/f'spectral_{part}.json')
+        for part in [p for p in PARTS if p != 'gpu' or torch.cuda.is_available()]:
+            _bench(f'spectral_{part}', Path(out or 'nbs/results/bench')/f'spectral_{part}.json')
     else:
         peer = {k: v for k, v in dict(recbole=recbole, implicit=implicit).items() if v}
         _bench(name, Path(out or f'nbs/results/bench/{name}.json'), ''.join(f' --{k} PYTHON' for k in peer), **peer)

@@ -42,6 +42,12 @@ def _finite(x: Tensor, U: Tensor, V: Tensor) -> None:
         _check(bad == 0, arg, f'{bad} NaN or infinite entries in shape {tuple(X.shape)}', 'finite entries')
     _check(False, 'U, V', 'finite entries whose products overflow', 'factors of a moderate scale')
 
+# %% ../nbs/04_spectral_norm.ipynb #7a1e0c03
+def _kernels(X: Tensor, most: int = 256) -> type | None:
+    "What computes with X, of at most `most` columns, in a kernel of its own; None where that cannot be."
+    return _Fused if X.is_cuda and X.shape[1] <= most and _multiprocessors(X.device) else None
+
+
 # %% ../nbs/04_spectral_norm.ipynb #2bb91a16
 def _rows(X: Tensor, dtype: torch.dtype = torch.float64) -> int:
     "Rows of a block of X: 2 MiB of float64 or 8 MiB of float32 on a CPU, so that it stays in the cache, 256 MiB elsewhere; at least d."
@@ -69,185 +75,6 @@ def _gram(X: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:  # (d, d), f
         A = A + (wide if f == 1 else wide.view(f, d, f, d).diagonal(dim1=0, dim2=2).sum(-1))
         if len(rest): A += rest.T @ rest
     return A
-
-# %% ../nbs/04_spectral_norm.ipynb #7a1e0c01
-@lru_cache
-def _triton() -> SimpleNamespace | None:
-    "Triton kernels for NVIDIA GPUs; None without Triton 3.6 or later."
-    try: import triton, triton.language as tl
-    except ImportError: return None
-    if tuple(map(int, triton.__version__.split('.')[:2])) < (3, 6): return None
-
-    @triton.jit(do_not_specialize=['n', 'blocks'])         # batches of any size share a kernel
-    def gram(X, out, n, blocks, row, col, d: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, WAY: tl.constexpr):
-        "out[program] = XᵀX over every `programs`-th block of ROWS rows, a tile of D × D on or below the diagonal."
-        program, i, j = tl.program_id(0).to(tl.int64), tl.program_id(1) * D + tl.arange(0, D), tl.program_id(2) * D + tl.arange(0, D)
-        if tl.program_id(1) >= tl.program_id(2):
-            A, low = tl.zeros((D, D), tl.float64), tl.zeros((D, D), tl.float32)
-            if WAY == 'halves':                             # powers of two that bring the first block's columns to [1, 2)
-                r = program * ROWS + tl.arange(0, ROWS)
-                x = tl.load(X + r[:, None] * row + i[None, :] * col, (r < n)[:, None] & (i < d)[None, :], 0.)
-                y = tl.load(X + r[:, None] * row + j[None, :] * col, (r < n)[:, None] & (j < d)[None, :], 0.)
-                e, f = tl.max(tl.abs(x), 0).to(tl.int32, bitcast=True) >> 23, tl.max(tl.abs(y), 0).to(tl.int32, bitcast=True) >> 23
-                e, f = tl.where((e > 0) & (e < 254), e, 127), tl.where((f > 0) & (f < 254), f, 127)
-                s, t = ((254 - e) << 23).to(tl.float32, bitcast=True), ((254 - f) << 23).to(tl.float32, bitcast=True)
-            for k in range(blocks):
-                r = (k * tl.num_programs(0) + program) * ROWS + tl.arange(0, ROWS)
-                x = tl.load(X + r[:, None] * row + i[None, :] * col, (r < n)[:, None] & (i < d)[None, :], 0.)
-                y = x if WIDTH == D else tl.load(X + r[:, None] * row + j[None, :] * col, (r < n)[:, None] & (j < d)[None, :], 0.)
-                if WAY == 'double': A = tl.dot(tl.trans(x.to(tl.float64)), y.to(tl.float64), A, out_dtype=tl.float64)
-                elif WAY == 'half': A += tl.dot(tl.trans(x), y).to(tl.float64)
-                else:
-                    x = x * s[None, :]
-                    h = x.to(tl.float16)
-                    l = ((x - h.to(tl.float32)) * 2048).to(tl.float16)
-                    if WIDTH == D:
-                        A += tl.dot(tl.trans(h), h).to(tl.float64)
-                        low = tl.dot(tl.trans(h), l, low)
-                    else:
-                        y = y * t[None, :]
-                        g = y.to(tl.float16)
-                        A += tl.dot(tl.trans(h), g).to(tl.float64)
-                        low = tl.dot(tl.trans(l), g, low)
-                        low = tl.dot(tl.trans(h), ((y - g.to(tl.float32)) * 2048).to(tl.float16), low)
-            if WAY == 'halves':
-                if WIDTH == D: low += tl.trans(low)
-                s, t = (e << 23).to(tl.float32, bitcast=True).to(tl.float64), (f << 23).to(tl.float32, bitcast=True).to(tl.float64)    # and back
-                A = (A + low.to(tl.float64) * (1 / 2048)) * s[:, None] * t[None, :]
-            tl.store(out + program * WIDTH * WIDTH + i[:, None] * WIDTH + j[None, :], A)
-
-    @triton.jit(do_not_specialize=['n', 'blocks'])
-    def times(X, v, out, n, blocks, row, col, d: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr, WEIGHTS: tl.constexpr):
-        "out[program] = (Xᵀu, |u|²) over every `programs`-th block of rows, for u = v if WEIGHTS else X v."
-        program, j = tl.program_id(0).to(tl.int64), tl.arange(0, D)
-        g, w = tl.zeros((ROWS, D), tl.float64), tl.zeros((ROWS,), tl.float64)
-        for k in range(blocks):
-            r = (k * tl.num_programs(0) + program) * ROWS + tl.arange(0, ROWS)
-            x = tl.load(X + r[:, None] * row + j[None, :] * col, (r < n)[:, None] & (j < d)[None, :], 0.).to(tl.float64)
-            u = tl.load(v + r, r < n, 0.) if WEIGHTS else tl.sum(x * tl.load(v + j, j < d, 0.)[None, :], 1)
-            g += x * u[:, None]
-            w += u * u
-        tl.store(out + program * (d + 1) + j, tl.sum(g, 0), j < d)
-        tl.store(out + program * (d + 1) + d, tl.sum(w, 0))
-
-    @triton.jit(do_not_specialize=['n'])
-    def outer(X, a, z, out, n, row, col, out_row, out_col, d: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr):
-        "out = (X a) zᵀ."
-        r, j = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS), tl.arange(0, D)
-        here = (r < n)[:, None] & (j < d)[None, :]
-        p = tl.sum(tl.load(X + r[:, None] * row + j[None, :] * col, here, 0.).to(tl.float64) * tl.load(a + j, j < d, 0.)[None, :], 1)
-        narrow: tl.constexpr = tl.float64 if out.dtype.element_ty == tl.float64 else tl.float32
-        g = p.to(narrow)[:, None] * tl.load(z + j, j < d, 0.).to(narrow)[None, :]
-        tl.store(out + r[:, None] * out_row + j[None, :] * out_col, g.to(out.dtype.element_ty), here)
-
-    @triton.jit
-    def squared(A, B, out, d: tl.constexpr, D: tl.constexpr, HEAD: tl.constexpr):
-        "`_squared` by one program: out = (σ, gap, spread, κ, Σ parts² of p and of q, least and largest square, is it right), then a, z, b, y from HEAD on."
-        i, j = tl.arange(0, D)[:, None], tl.arange(0, D)[None, :]
-        c, here = tl.arange(0, D), (i < d) & (j < d)
-        A, B = tl.load(A + i * d + j, here, 0.), tl.load(B + i * d + j, here, 0.)
-        eye = i == j
-        T = tl.dot(A, B, out_dtype=tl.float64)
-        size = tl.sum(tl.sum(tl.where(eye, T, 0.), 1), 0)
-        P = T / size
-        last, trace, eighth = size, size, size
-        for k in tl.static_range(7):
-            P = tl.dot(P, P, out_dtype=tl.float64)
-            last, trace = trace, tl.sum(tl.sum(tl.where(eye, P, 0.), 1), 0)
-            if k == 2: eighth = trace
-        P = P / trace
-        top = tl.argmax(tl.sum(tl.where(eye, P, 0.), 1), 0)
-        w = tl.sum(P * tl.sum(tl.where(j == top, P, 0.), 1)[None, :], 1)
-        w = w / tl.max(tl.abs(w), 0)
-        z = tl.sum(B * w[None, :], 1)
-        y = tl.sum(A * z[None, :], 1)
-        wz, zy = tl.sum(w * z, 0), tl.sum(z * y, 0)
-        length, sigma, share = tl.sqrt(wz), tl.sqrt(zy / wz), zy / wz / size
-        a, b, z, y = z / length / sigma, y / length / (sigma * sigma), z / length, y / length / sigma
-        u, v = tl.sum(tl.where(eye, A, 0.), 1), tl.sum(tl.where(eye, B, 0.), 1)
-        off = tl.sum(tl.abs(b - w / length) * tl.sqrt(v), 0)
-        fourth = share * share * share * share
-        r = tl.sqrt(tl.sqrt(tl.sqrt(tl.maximum(eighth / (fourth * fourth) - 1 + 1e-13, 1e-14))))
-        spread = tl.sqrt(d - 1 + (1 / share - 1 + 1e-13) * (1 / ((1 - r) * (1 - r)) - 1) / r)
-        au, bv = tl.abs(a) * tl.sqrt(u), tl.abs(b) * tl.sqrt(v)
-        right = (trace / (last * last) > 1 - 1e-4) & (wz > 0) & (zy > 0) & (off < 1e-8) & (r < 1)
-        tl.store(out, sigma)
-        tl.store(out + 1, 1 - r)
-        tl.store(out + 2, spread)
-        tl.store(out + 3, tl.maximum(tl.sum(au, 0), tl.sum(bv, 0)))
-        tl.store(out + 4, tl.sum(au * au, 0))
-        tl.store(out + 5, tl.sum(bv * bv, 0))
-        tl.store(out + 6, tl.minimum(tl.min(tl.where(c < d, u, float('inf')), 0), tl.min(tl.where(c < d, v, float('inf')), 0)))
-        tl.store(out + 7, tl.maximum(tl.max(u, 0), tl.max(v, 0)))
-        tl.store(out + 8, right.to(tl.float64))
-        tl.store(out + HEAD + c, a, c < d)
-        tl.store(out + HEAD + d + c, z, c < d)
-        tl.store(out + HEAD + 2 * d + c, b, c < d)
-        tl.store(out + HEAD + 3 * d + c, y, c < d)
-
-    return SimpleNamespace(gram=gram, times=times, outer=outer, squared=squared)
-
-
-# %% ../nbs/04_spectral_norm.ipynb #7a1e0c02
-@lru_cache
-def _multiprocessors(device: torch.device) -> int:
-    "How many a GPU has; 0 if the kernels cannot run there."
-    if not torch.version.cuda or torch.cuda.get_device_capability(device) < (8, 0) or _triton() is None: return 0
-    return torch.cuda.get_device_properties(device).multi_processor_count
-
-def _kernels(X: Tensor, most: int = 256) -> type | None:
-    "What computes with X, of at most `most` columns, in a kernel of its own; None where that cannot be."
-    return _Fused if X.is_cuda and X.shape[1] <= most and _multiprocessors(X.device) else None
-
-def _padded(d: int, least: int = 1) -> int:
-    "The next power of two."
-    return max(1 << (d - 1).bit_length(), least)
-
-class _Fused:
-    "`_gram`, `_times`, `_weighted`, `_outer` and `_squared` by Triton: X is read once, as it is, and converted in registers."
-    @staticmethod
-    def _blocks(X: Tensor, rows: int, per: float) -> tuple[int, int]:
-        "Programs, `per` on a multiprocessor but not more than there are blocks, and blocks for each."
-        blocks = -(-len(X) // rows)
-        programs = max(min(int(_multiprocessors(X.device) * per), blocks), 1)
-        return programs, -(-blocks // programs)
-
-    @staticmethod
-    def gram(X: Tensor, dtype: torch.dtype, rows: int = 64, per: int = 3, warps: int = 4, stages: int = 2) -> Tensor:
-        (n, d), D = X.shape, min(_padded(X.shape[1], 16), 64)
-        tiles = -(-d // D)
-        way = 'double' if dtype == torch.float64 else 'halves' if X.dtype == torch.float32 else 'half'
-        programs, blocks = _Fused._blocks(X, rows, 2 * per / (tiles * (tiles + 1)))
-        out = X.new_empty(programs, tiles * D, tiles * D, dtype=torch.float64)
-        with torch.cuda.device(X.device):
-            _triton().gram[programs, tiles, tiles](X, out, n, blocks, *X.stride(), d, D, tiles * D, rows, way, num_warps=warps, num_stages=stages)
-        A = out.sum(0)[:d, :d]
-        return A.contiguous() if tiles == 1 else A.tril() + A.tril(-1).T
-
-    @staticmethod
-    def times(X: Tensor, v: Tensor, weights: bool = False, size: int = 2048, per: int = 4, warps: int = 8) -> tuple[Tensor, Tensor]:
-        (n, d), D = X.shape, _padded(X.shape[1])
-        programs, blocks = _Fused._blocks(X, size // D, per)
-        out = X.new_empty(programs, d + 1, dtype=torch.float64)
-        with torch.cuda.device(X.device): _triton().times[programs,](X, v.contiguous(), out, n, blocks, *X.stride(), d, D, size // D, weights, num_warps=warps)
-        out = out.sum(0)
-        return out[:-1], out[-1].sqrt()
-
-    @staticmethod
-    def outer(X: Tensor, a: Tensor, z: Tensor, size: int = 1024, warps: int = 4) -> Tensor:
-        (n, d), D, out = X.shape, _padded(X.shape[1]), torch.empty_like(X)
-        with torch.cuda.device(X.device):
-            _triton().outer[-(-n * D // size),](X, a.contiguous(), z.contiguous(), out, n, *X.stride(), *out.stride(), d, D, size // D, num_warps=warps)
-        return out
-
-    @staticmethod
-    def squared(A: Tensor, B: Tensor, head: int = 9) -> tuple | None:
-        d = len(A)
-        out = A.new_empty(head + 4 * d)
-        with torch.cuda.device(A.device): _triton().squared[1,](A.contiguous(), B.contiguous(), out, d, _padded(d, 16), head, num_warps=8)
-        _, gap, spread, kappa, *parts, least, largest, right = out[:head].tolist()
-        return (out[0], *out[head:].split(d), gap, spread, least, largest, kappa, parts) if right else None
-
 
 # %% ../nbs/04_spectral_norm.ipynb #edb2c214
 def _cholesky(A: Tensor) -> Tensor | None:
@@ -293,20 +120,28 @@ def _top(R: Tensor, S: Tensor) -> tuple[Tensor, ...]:  # σ₁ and the d-vectors
     return _triple(R, S)[:5]
 
 # %% ../nbs/04_spectral_norm.ipynb #ece7a9c0
+_SQUARINGS = 12
+
+def _gaps(share: float, purities: list[float], d: int) -> tuple[float, float]:
+    "A bound below all gaps 1 - σₖ²/σ₁² and one above (Σ gap⁻²)^½, by the first's share of the trace and tr P²/(tr P)² of each power; (0, inf) if there is none."
+    m, N, r, moments = 1 / share, 1, 1., []
+    for c in [*purities, 0.]:
+        moments.append((N, max(m - 1, 0.) + 1e-14 * N))                         # Σ (σₖ/σ₁)^2N over the others, and rounding
+        r, m, N = min(r, moments[-1][1]**(1 / N)), c * m * m, 2 * N
+    if not r < 1: return 0., float('inf')
+    *moments, (N, last) = moments
+    return 1 - r, (d - 1 + sum(M * N * (3 * N + 1) / 2 for N, M in moments) + last * ((N + 1) / (1 - r) + r / (1 - r)**2))**.5
+
 def _squared(A: Tensor, B: Tensor) -> tuple | None:
-    "`(σ, a, z, b, y)` as of `_top` from Gram matrices, a bound below all gaps 1 - σₖ²/σ₁² and one above (Σ gap⁻²)^½; None if σ₁ does not stand out."
+    "`(σ, a, z, b, y)` as of `_top` from Gram matrices, and `_gaps`; None if σ₁ does not stand out."
     T = A @ B
     size = float(T.trace())
-    T, traces = T / (size or 1.), [1.]
-    P = T
-    for j in range(7):
+    P, purities = T / (size or 1.), []
+    while not purities or purities[-1] <= 1 - 1e-4:
+        if len(purities) == _SQUARINGS: return None
         P = P @ P
-        traces.append(float(P.trace()))
-        first = traces[-1] / (traces[-2]**2 or 1.)                              # share of the first eigenvalue in the trace, or less
-        if first > 1 - 1e-4: break
-        if not first > (.5 if j > 1 else 0.): return None
-    else: return None
-    P = P / traces[-1]
+        purities.append(float(P.trace()))
+        P = P / (purities[-1] or 1.)
     w = P @ P[:, P.diagonal().argmax()]
     w = w / w.abs().max()
     z = B @ w
@@ -316,12 +151,11 @@ def _squared(A: Tensor, B: Tensor) -> tuple | None:
     square, length = zy / wz, wz**.5
     sigma = square**.5
     z, y = z / length, y / (length * sigma)
-    b, share = y / sigma, square / size                                         # of σ₁² in tr T
+    b = y / sigma
     off = float((b - w / length).abs() @ B.diagonal().sqrt())                   # what one more power step changes in q, or more
-    k = min(j + 1, 3)
-    r = max(traces[k] / share**2**k - 1 + 1e-13, 1e-14)**.5**k                  # no other eigenvalue is above r σ₁²; 1e-13 for rounding
-    if not (off < 1e-8 and r < 1): return None
-    return A.new_tensor(sigma), z / sigma, z, b, y, 1 - r, (len(A) - 1 + (1 / share - 1 + 1e-13) * ((1 - r)**-2 - 1) / r)**.5
+    gap, spread = _gaps(square / size, purities, len(A))
+    return (A.new_tensor(sigma), z / sigma, z, b, y, gap, spread) if off < 1e-8 and gap > 0 else None
+
 
 # %% ../nbs/04_spectral_norm.ipynb #f046226f
 def _rooted(A: Tensor, B: Tensor) -> tuple | None:
@@ -338,17 +172,18 @@ def _there(found: tuple[Tensor, ...], X: Tensor) -> tuple[Tensor, ...]:
     sigma, *vectors = torch.cat([x.reshape(-1) for x in found]).to(X.device).split([1] + [X.shape[1]] * 4)
     return sigma[0], *vectors
 
-def _solve(A: Tensor, B: Tensor, most: float, low: float = 0., high: float = float('inf')) -> tuple | None:
-    """`_squared` or else `_rooted`, and what p and q are put together from: Σ (a_j ‖u_j‖)² and Σ (b_j ‖v_j‖)².
+def _solve(A: Tensor, B: Tensor, most: float, low: float = 0., high: float = float('inf'), narrow: bool = True) -> tuple | None:
+    """`_squared`, or else, if `narrow`, `_rooted`; and what p and q are put together from: Σ (a_j ‖u_j‖)² and Σ (b_j ‖v_j‖)².
 
-    None without roots, for κ > `most` or squared columns ‖u_j‖², ‖v_j‖² outside of `low` to `high`."""
-    if (kernels := _kernels(A, 64)) and (found := kernels.squared(A, B)): *found, least, largest, kappa, parts = found
+    None if neither does it, for κ > `most` or squared columns ‖u_j‖², ‖v_j‖² outside of `low` to `high`."""
+    kernels = _kernels(A, 64)
+    if kernels and (found := kernels.squared(A, B)): *found, least, largest, kappa, parts = found
     else:
         small = torch.stack((A, B)).cpu()               # on a GPU each step would wait for the next command
         squares = small.diagonal(dim1=1, dim2=2)
         least, largest = map(float, squares.aminmax())
-        found = _squared(*small) or _rooted(*small) if low <= least and largest <= high else None
-        if found is None: return None
+        found = (not kernels and _squared(*small)) or (narrow and _rooted(*small)) if low <= least and largest <= high else None
+        if not found: return None
         sizes = (torch.stack((found[1], found[3])) * squares.sqrt()).abs()
         found, kappa, parts = (*_there(found[:5], A), *found[5:]), float(sizes.sum(1).amax()), sizes.square().sum(1).tolist()
     return (*found, parts) if kappa <= most and low <= least and largest <= high else None
@@ -392,7 +227,7 @@ def _fast(U: Tensor, V: Tensor, error: float = 1e-5) -> tuple[Tensor, ...] | Non
     "`(σ, a, z, b, y)`, on a CPU p and q too, by float32 products; None if the vectors may be off by more than `error`, or float32 is not to be had."
     if not _single(U): return None
     A, B = (_gram(X, torch.float32) for X in (U, V))
-    found = _solve(A, B, 30, 1e-20, 1e30)
+    found = _solve(A, B, 30, 1e-20, 1e30, narrow=False)
     if found is None: return None
     sigma, a, z, b, y, gap, spread, parts = found
     chance = spread * sum(_chance(X) * part for X, part in zip((U, V), parts))
@@ -677,3 +512,178 @@ def popularity_alignment(
     r = _popularity(popularity, V)
     sigma, _, q = _principal(U, V, r)
     return float(q @ r / torch.linalg.vector_norm(r)) if sigma > 0 else float('nan')
+
+# %% ../nbs/04_spectral_norm.ipynb #7a1e0c01
+@lru_cache
+def _triton() -> SimpleNamespace | None:
+    "Triton kernels for NVIDIA GPUs; None without Triton 3.6 or later."
+    try: import triton, triton.language as tl
+    except ImportError: return None
+    if tuple(map(int, triton.__version__.split('.')[:2])) < (3, 6): return None
+
+    @triton.jit(do_not_specialize=['n', 'blocks'])         # batches of any size share a kernel
+    def gram(X, out, n, blocks, row, col, d: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, WAY: tl.constexpr):
+        "out[program] = XᵀX over every `programs`-th block of ROWS rows, a tile of D × D on or below the diagonal."
+        program, i, j = tl.program_id(0).to(tl.int64), tl.program_id(1) * D + tl.arange(0, D), tl.program_id(2) * D + tl.arange(0, D)
+        if tl.program_id(1) >= tl.program_id(2):
+            A, low = tl.zeros((D, D), tl.float64), tl.zeros((D, D), tl.float32)
+            if WAY == 'halves':                             # powers of two that bring the first block's columns to [1, 2)
+                r = program * ROWS + tl.arange(0, ROWS)
+                x = tl.load(X + r[:, None] * row + i[None, :] * col, (r < n)[:, None] & (i < d)[None, :], 0.)
+                y = tl.load(X + r[:, None] * row + j[None, :] * col, (r < n)[:, None] & (j < d)[None, :], 0.)
+                e, f = tl.max(tl.abs(x), 0).to(tl.int32, bitcast=True) >> 23, tl.max(tl.abs(y), 0).to(tl.int32, bitcast=True) >> 23
+                e, f = tl.where((e > 0) & (e < 254), e, 127), tl.where((f > 0) & (f < 254), f, 127)
+                s, t = ((254 - e) << 23).to(tl.float32, bitcast=True), ((254 - f) << 23).to(tl.float32, bitcast=True)
+            for k in range(blocks):
+                r = (k * tl.num_programs(0) + program) * ROWS + tl.arange(0, ROWS)
+                x = tl.load(X + r[:, None] * row + i[None, :] * col, (r < n)[:, None] & (i < d)[None, :], 0.)
+                y = x if WIDTH == D else tl.load(X + r[:, None] * row + j[None, :] * col, (r < n)[:, None] & (j < d)[None, :], 0.)
+                if WAY == 'double': A = tl.dot(tl.trans(x.to(tl.float64)), y.to(tl.float64), A, out_dtype=tl.float64)
+                elif WAY == 'half': A += tl.dot(tl.trans(x), y).to(tl.float64)
+                else:
+                    x = x * s[None, :]
+                    h = x.to(tl.float16)
+                    l = ((x - h.to(tl.float32)) * 2048).to(tl.float16)
+                    if WIDTH == D:
+                        A += tl.dot(tl.trans(h), h).to(tl.float64)
+                        low = tl.dot(tl.trans(h), l, low)
+                    else:
+                        y = y * t[None, :]
+                        g = y.to(tl.float16)
+                        A += tl.dot(tl.trans(h), g).to(tl.float64)
+                        low = tl.dot(tl.trans(l), g, low)
+                        low = tl.dot(tl.trans(h), ((y - g.to(tl.float32)) * 2048).to(tl.float16), low)
+            if WAY == 'halves':
+                if WIDTH == D: low += tl.trans(low)
+                s, t = (e << 23).to(tl.float32, bitcast=True).to(tl.float64), (f << 23).to(tl.float32, bitcast=True).to(tl.float64)    # and back
+                A = (A + low.to(tl.float64) * (1 / 2048)) * s[:, None] * t[None, :]
+            tl.store(out + program * WIDTH * WIDTH + i[:, None] * WIDTH + j[None, :], A)
+
+    @triton.jit(do_not_specialize=['n', 'blocks'])
+    def times(X, v, out, n, blocks, row, col, d: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr, WEIGHTS: tl.constexpr):
+        "out[program] = (Xᵀu, |u|²) over every `programs`-th block of rows, for u = v if WEIGHTS else X v."
+        program, j = tl.program_id(0).to(tl.int64), tl.arange(0, D)
+        g, w = tl.zeros((ROWS, D), tl.float64), tl.zeros((ROWS,), tl.float64)
+        for k in range(blocks):
+            r = (k * tl.num_programs(0) + program) * ROWS + tl.arange(0, ROWS)
+            x = tl.load(X + r[:, None] * row + j[None, :] * col, (r < n)[:, None] & (j < d)[None, :], 0.).to(tl.float64)
+            u = tl.load(v + r, r < n, 0.) if WEIGHTS else tl.sum(x * tl.load(v + j, j < d, 0.)[None, :], 1)
+            g += x * u[:, None]
+            w += u * u
+        tl.store(out + program * (d + 1) + j, tl.sum(g, 0), j < d)
+        tl.store(out + program * (d + 1) + d, tl.sum(w, 0))
+
+    @triton.jit(do_not_specialize=['n'])
+    def outer(X, a, z, out, n, row, col, out_row, out_col, d: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr):
+        "out = (X a) zᵀ."
+        r, j = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS), tl.arange(0, D)
+        here = (r < n)[:, None] & (j < d)[None, :]
+        p = tl.sum(tl.load(X + r[:, None] * row + j[None, :] * col, here, 0.).to(tl.float64) * tl.load(a + j, j < d, 0.)[None, :], 1)
+        narrow: tl.constexpr = tl.float64 if out.dtype.element_ty == tl.float64 else tl.float32
+        g = p.to(narrow)[:, None] * tl.load(z + j, j < d, 0.).to(narrow)[None, :]
+        tl.store(out + r[:, None] * out_row + j[None, :] * out_col, g.to(out.dtype.element_ty), here)
+
+    @triton.jit
+    def squared(A, B, out, d: tl.constexpr, D: tl.constexpr, MOST: tl.constexpr, HEAD: tl.constexpr):
+        "`_squared` by one program: out = (σ, share, off, κ, Σ parts² of p and of q, least and largest square), MOST purities, then a, z, b, y from HEAD on."
+        i, j, c = tl.arange(0, D)[:, None], tl.arange(0, D)[None, :], tl.arange(0, D)
+        eye, here = i == j, (i < d) & (j < d)
+        A, B = tl.load(A + i * d + j, here, 0.), tl.load(B + i * d + j, here, 0.)
+        P = tl.dot(A, B, out_dtype=tl.float64)
+        size = tl.sum(tl.sum(tl.where(eye, P, 0.), 1), 0)
+        P = P / size
+        k, purity = 0, size * 0
+        while (k < MOST) & (purity <= 1 - 1e-4):
+            P = tl.dot(P, P, out_dtype=tl.float64)
+            purity = tl.sum(tl.sum(tl.where(eye, P, 0.), 1), 0)
+            P = P / purity
+            tl.store(out + 8 + k, purity)
+            k += 1
+        top = tl.argmax(tl.sum(tl.where(eye, P, 0.), 1), 0)
+        w = tl.sum(P * tl.sum(tl.where(j == top, P, 0.), 1)[None, :], 1)
+        w = w / tl.max(tl.abs(w), 0)
+        z = tl.sum(B * w[None, :], 1)
+        y = tl.sum(A * z[None, :], 1)
+        wz, zy = tl.sum(w * z, 0), tl.sum(z * y, 0)
+        length, sigma = tl.sqrt(wz), tl.sqrt(zy / wz)
+        a, b, z, y = z / length / sigma, y / length / (sigma * sigma), z / length, y / length / sigma
+        u, v = tl.sum(tl.where(eye, A, 0.), 1), tl.sum(tl.where(eye, B, 0.), 1)
+        p, q = tl.abs(a) * tl.sqrt(u), tl.abs(b) * tl.sqrt(v)
+        tl.store(out, sigma)
+        tl.store(out + 1, zy / wz / size)
+        tl.store(out + 2, tl.sum(tl.abs(b - w / length) * tl.sqrt(v), 0))
+        tl.store(out + 3, tl.maximum(tl.sum(p, 0), tl.sum(q, 0)))
+        tl.store(out + 4, tl.sum(p * p, 0))
+        tl.store(out + 5, tl.sum(q * q, 0))
+        tl.store(out + 6, tl.minimum(tl.min(tl.where(c < d, u, float('inf')), 0), tl.min(tl.where(c < d, v, float('inf')), 0)))
+        tl.store(out + 7, tl.maximum(tl.max(u, 0), tl.max(v, 0)))
+        tl.store(out + HEAD + c, a, c < d)
+        tl.store(out + HEAD + d + c, z, c < d)
+        tl.store(out + HEAD + 2 * d + c, b, c < d)
+        tl.store(out + HEAD + 3 * d + c, y, c < d)
+
+    return SimpleNamespace(gram=gram, times=times, outer=outer, squared=squared)
+
+
+# %% ../nbs/04_spectral_norm.ipynb #7a1e0c02
+@lru_cache
+def _multiprocessors(device: torch.device) -> int:
+    "How many a GPU has; 0 if the kernels cannot run there."
+    if not torch.version.cuda or torch.cuda.get_device_capability(device) < (8, 0) or _triton() is None: return 0
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+def _padded(d: int, least: int = 1) -> int:
+    "The next power of two."
+    return max(1 << (d - 1).bit_length(), least)
+
+class _Fused:
+    "`_gram`, `_times`, `_weighted`, `_outer` and `_squared` by Triton: X is read once, as it is, and converted in registers."
+    @staticmethod
+    def _blocks(X: Tensor, rows: int, per: float) -> tuple[int, int]:
+        "Programs, `per` on a multiprocessor but not more than there are blocks, and blocks for each."
+        blocks = -(-len(X) // rows)
+        programs = max(min(int(_multiprocessors(X.device) * per), blocks), 1)
+        return programs, -(-blocks // programs)
+
+    @staticmethod
+    def gram(X: Tensor, dtype: torch.dtype, rows: int | None = None, per: int = 2, warps: int = 4, stages: int = 3) -> Tensor:
+        (n, d), D = X.shape, min(_padded(X.shape[1], 16), 64)
+        tiles = -(-d // D)
+        way = 'double' if dtype == torch.float64 else 'halves' if X.dtype == torch.float32 else 'half'
+        rows = rows or (64 if way == 'double' else 128)
+        programs, blocks = _Fused._blocks(X, rows, 2 * per / (tiles * (tiles + 1)))
+        out = X.new_empty(programs, tiles * D, tiles * D, dtype=torch.float64)
+        with torch.cuda.device(X.device):
+            _triton().gram[programs, tiles, tiles](X, out, n, blocks, *X.stride(), d, D, tiles * D, rows, way, num_warps=warps, num_stages=stages)
+        A = out.sum(0)[:d, :d]
+        return A.contiguous() if tiles == 1 else A.tril() + A.tril(-1).T
+
+    @staticmethod
+    def times(X: Tensor, v: Tensor, weights: bool = False, size: int = 2048, per: int = 4, warps: int = 8) -> tuple[Tensor, Tensor]:
+        (n, d), D = X.shape, _padded(X.shape[1])
+        programs, blocks = _Fused._blocks(X, size // D, per)
+        out = X.new_empty(programs, d + 1, dtype=torch.float64)
+        with torch.cuda.device(X.device): _triton().times[programs,](X, v.contiguous(), out, n, blocks, *X.stride(), d, D, size // D, weights, num_warps=warps)
+        out = out.sum(0)
+        return out[:-1], out[-1].sqrt()
+
+    @staticmethod
+    def outer(X: Tensor, a: Tensor, z: Tensor, size: int = 1024, warps: int = 4) -> Tensor:
+        (n, d), D, out = X.shape, _padded(X.shape[1]), torch.empty_like(X)
+        with torch.cuda.device(X.device):
+            _triton().outer[-(-n * D // size),](X, a.contiguous(), z.contiguous(), out, n, *X.stride(), *out.stride(), d, D, size // D, num_warps=warps)
+        return out
+
+    @staticmethod
+    def squared(A: Tensor, B: Tensor, head: int = 8 + _SQUARINGS) -> tuple | None:
+        d = len(A)
+        out = A.new_empty(head + 4 * d)
+        with torch.cuda.device(A.device):
+            _triton().squared[1,](A.contiguous(), B.contiguous(), out, d, _padded(d, 16), _SQUARINGS, head, num_warps=8)
+        _, share, off, kappa, *rest = out[:head].tolist()
+        parts, squares, purities = rest[:2], rest[2:4], rest[4:]
+        steps = next((k + 1 for k, c in enumerate(purities) if not c <= 1 - 1e-4), 0)
+        if not (steps and purities[steps - 1] > 0 and share > 0 and off < 1e-8): return None
+        gap, spread = _gaps(share, purities[:steps], d)
+        return (out[0], *out[head:].split(d), gap, spread, *squares, kappa, parts) if gap > 0 else None
+
