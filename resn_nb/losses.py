@@ -84,9 +84,7 @@ class _PairScores(torch.autograd.Function):
     def backward(ctx, g):
         U, V, crow, cols = ctx.saved_tensors
         ccol, rows, order = _by_column(crow, cols, (len(U), len(V)))
-        if g.is_cuda:       # cuSPARSE loses terms of rows whose columns repeat or come in no order
-            bags = lambda table, index, start, weights: F.embedding_bag(index, table, start, mode='sum', per_sample_weights=weights, include_last_offset=True)
-            return bags(V, cols, crow, g), bags(U, rows, ccol, g[order]), None, None
+        g = g.contiguous()      # of a plain sum it is one number with stride 0, past which cuSPARSE reads on
         sparse = lambda p, i, v, n, m: torch.sparse_csr_tensor(p, i, v, (n, m), check_invariants=False)
         return sparse(crow, cols, g, len(U), len(V)) @ V, sparse(ccol, rows, g[order], len(V), len(U)) @ U, None, None
 

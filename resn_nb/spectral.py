@@ -107,7 +107,7 @@ def _triple(R: Tensor, S: Tensor) -> tuple[Tensor, ...]:
     M = R @ S.T
     scale = float(M.abs().max()) or 1.
     M = M / scale
-    values, P = torch.linalg.eigh(M @ M.T)
+    values, P = (x.to(M.device) for x in torch.linalg.eigh((M @ M.T).cpu()))     # too small for a GPU
     p = P[:, -1]
     q = M.T @ p
     length = torch.linalg.vector_norm(q)
@@ -166,12 +166,6 @@ def _rooted(A: Tensor, B: Tensor) -> tuple | None:
     gaps = (1 - others).clamp(min=1e-16)
     return *found, float(gaps.amin()) if len(gaps) else 1., float((gaps**-2).sum())**.5
 
-def _there(found: tuple[Tensor, ...], X: Tensor) -> tuple[Tensor, ...]:
-    "`(σ, a, z, b, y)` on the device of X, in one transfer."
-    if found[0].device == X.device: return found
-    sigma, *vectors = torch.cat([x.reshape(-1) for x in found]).to(X.device).split([1] + [X.shape[1]] * 4)
-    return sigma[0], *vectors
-
 def _solve(A: Tensor, B: Tensor, most: float, low: float = 0., high: float = float('inf'), narrow: bool = True) -> tuple | None:
     """`_squared`, or else, if `narrow`, `_rooted`; and what p and q are put together from: Σ (a_j ‖u_j‖)² and Σ (b_j ‖v_j‖)².
 
@@ -179,13 +173,12 @@ def _solve(A: Tensor, B: Tensor, most: float, low: float = 0., high: float = flo
     kernels = _kernels(A, 64)
     if kernels and (found := kernels.squared(A, B)): *found, least, largest, kappa, parts = found
     else:
-        small = torch.stack((A, B)).cpu()               # on a GPU each step would wait for the next command
-        squares = small.diagonal(dim1=1, dim2=2)
-        least, largest = map(float, squares.aminmax())
-        found = (not kernels and _squared(*small)) or (narrow and _rooted(*small)) if low <= least and largest <= high else None
+        squares = torch.stack((A.diagonal(), B.diagonal()))
+        least, largest = torch.stack(squares.aminmax()).tolist()
+        found = (not kernels and _squared(A, B)) or (narrow and _rooted(A, B)) if low <= least and largest <= high else None
         if not found: return None
         sizes = (torch.stack((found[1], found[3])) * squares.sqrt()).abs()
-        found, kappa, parts = (*_there(found[:5], A), *found[5:]), float(sizes.sum(1).amax()), sizes.square().sum(1).tolist()
+        kappa, parts = float(sizes.sum(1).amax()), sizes.square().sum(1).tolist()
     return (*found, parts) if kappa <= most and low <= least and largest <= high else None
 
 def _exact(U: Tensor, V: Tensor, root: Tensor | None = None) -> tuple[Tensor, ...]:  # (σ, a, z, b, y), see `_top`
