@@ -639,11 +639,13 @@ class _Fused:
         return programs, -(-blocks // programs)
 
     @staticmethod
-    def gram(X: Tensor, dtype: torch.dtype, rows: int | None = None, per: int = 2, warps: int = 4, stages: int = 3) -> Tensor:
+    def gram(X: Tensor, dtype: torch.dtype, rows: int = 64) -> Tensor:
         (n, d), D = X.shape, min(_padded(X.shape[1], 16), 64)
         tiles = -(-d // D)
         way = 'double' if dtype == torch.float64 else 'halves' if X.dtype == torch.float32 else 'half'
-        rows = rows or (64 if way == 'double' else 128)
+        per, warps, stages = dict(halves=(2, 8, 4), half=(3, 4, 4), double=(2, 4, 3))[way]
+        shared = torch.cuda.get_device_properties(X.device).shared_memory_per_block_optin - 2**15
+        stages = max(min(stages, shared // (rows * D * X.element_size() * (1 if tiles == 1 else 2))), 1)    # blocks under way
         programs, blocks = _Fused._blocks(X, rows, 2 * per / (tiles * (tiles + 1)))
         out = X.new_empty(programs, tiles * D, tiles * D, dtype=torch.float64)
         with torch.cuda.device(X.device):
@@ -661,7 +663,7 @@ class _Fused:
         return out[:-1], out[-1].sqrt()
 
     @staticmethod
-    def outer(X: Tensor, a: Tensor, z: Tensor, size: int = 1024, warps: int = 4) -> Tensor:
+    def outer(X: Tensor, a: Tensor, z: Tensor, size: int = 4096, warps: int = 4) -> Tensor:
         (n, d), D, out = X.shape, _padded(X.shape[1]), torch.empty_like(X)
         with torch.cuda.device(X.device):
             _triton().outer[-(-n * D // size),](X, a.contiguous(), z.contiguous(), out, n, *X.stride(), *out.stride(), d, D, size // D, num_warps=warps)
