@@ -60,6 +60,11 @@ def _compressed(index: Tensor, n: int) -> Tensor:
     "Row pointers (n+1,) of ascending row indices."
     return torch.cat([index.new_zeros(1), torch.bincount(index, minlength=n).cumsum(0)])
 
+def _distinct(rows: Tensor, cols: Tensor, m: int) -> tuple[Tensor, Tensor, Tensor]:
+    "Each pair once, in order of rows and columns, and where the pairs given are among them."
+    pairs, where = torch.unique(rows * m + cols, return_inverse=True)
+    return pairs // m, pairs % m, where
+
 def _by_column(crow: Tensor, cols: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
     "(column pointers, row of each entry, order): the same pattern ordered by column."
     if cols.is_cuda:
@@ -96,7 +101,9 @@ def pair_scores(
 ) -> Tensor:        # (P,) scores u·v
     "Scores of chosen pairs, differentiable in U and V; memory O(P + gradients). The indices are not checked: this is the inner loop."
     if len(cols) > len(U) * len(V): return (U @ V.T)[rows, cols]   # more pairs than cells: the kernel refuses, and the whole grid is smaller
-    return _PairScores.apply(U.contiguous(), V.contiguous(), _compressed(rows, len(U)), cols)
+    where = slice(None)
+    if U.is_cuda: rows, cols, where = _distinct(rows, cols, len(V))
+    return _PairScores.apply(U.contiguous(), V.contiguous(), _compressed(rows, len(U)), cols)[where]
 
 # %% ../nbs/06_losses.ipynb #fa4acb71
 @dataclass(frozen=True, eq=False)

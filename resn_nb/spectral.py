@@ -66,15 +66,16 @@ def _gram(X: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:  # (d, d), f
     if (kernels := _kernels(X)) and (dtype == torch.float32 or X.element_size() > 2): return kernels.gram(X, dtype)
     d = X.shape[1]
     b, f = max(1024 if dtype == torch.float64 else 256, d), max(16 // d, 1)     # narrow rows: f of them side by side
-    A = 0.
+    D, w = f * d, f * d if dtype == torch.float64 else max(32, d // 4)          # float32: on and below the diagonal, w columns at a time
+    A, more = X.new_zeros(D, D, dtype=torch.float64), 0.
     for x in _blocks(X, dtype):
         k = max(-(-len(x) // (b * f)), 1)                                       # so many groups, and each has `rows` times f rows
         rows = len(x) // (k * f)
-        groups, rest = x[:k*rows*f].reshape(k, rows, f * d), x[k*rows*f:]
-        wide = torch.bmm(groups.mT, groups).sum(0, dtype=torch.float64)
-        A = A + (wide if f == 1 else wide.view(f, d, f, d).diagonal(dim1=0, dim2=2).sum(-1))
-        if len(rest): A += rest.T @ rest
-    return A
+        groups, rest = x[:k*rows*f].reshape(k, rows, D), x[k*rows*f:]
+        for j in range(0, D, w): A[j:, j:j+w] += torch.bmm(groups[..., j:].mT, groups[..., j:j+w]).sum(0, dtype=torch.float64)
+        if len(rest): more = more + rest.T @ rest
+    if w < D: A = A.tril() + A.tril(-1).T
+    return (A if f == 1 else A.view(f, d, f, d).diagonal(dim1=0, dim2=2).sum(-1)) + more
 
 # %% ../nbs/04_spectral_norm.ipynb #edb2c214
 def _cholesky(A: Tensor) -> Tensor | None:
@@ -166,17 +167,18 @@ def _rooted(A: Tensor, B: Tensor) -> tuple | None:
     gaps = (1 - others).clamp(min=1e-16)
     return *found, float(gaps.amin()) if len(gaps) else 1., float((gaps**-2).sum())**.5
 
-def _solve(A: Tensor, B: Tensor, most: float, low: float = 0., high: float = float('inf'), narrow: bool = True) -> tuple | None:
-    """`_squared`, or else, if `narrow`, `_rooted`; and what p and q are put together from: Σ (a_j ‖u_j‖)² and Σ (b_j ‖v_j‖)².
+def _solve(A: Tensor, B: Tensor, most: float, low: float = 0., high: float = float('inf'), ways: tuple = (_squared, _rooted)) -> tuple | None:
+    """What the first of `ways` that succeeds returns, and what p and q are put together from: Σ (a_j ‖u_j‖)² and Σ (b_j ‖v_j‖)².
 
-    None if neither does it, for κ > `most` or squared columns ‖u_j‖², ‖v_j‖² outside of `low` to `high`."""
-    kernels = _kernels(A, 64)
+    None if none does it, for κ > `most` or squared columns ‖u_j‖², ‖v_j‖² outside of `low` to `high`."""
+    kernels = _kernels(A, 64) if _squared in ways else None
     if kernels and (found := kernels.squared(A, B)): *found, least, largest, kappa, parts = found
     else:
         squares = torch.stack((A.diagonal(), B.diagonal()))
         least, largest = torch.stack(squares.aminmax()).tolist()
-        found = (not kernels and _squared(A, B)) or (narrow and _rooted(A, B)) if low <= least and largest <= high else None
-        if not found: return None
+        if not low <= least <= largest <= high: return None
+        found = next((x for f in ways if not (kernels and f is _squared) and (x := f(A, B))), None)
+        if found is None: return None
         sizes = (torch.stack((found[1], found[3])) * squares.sqrt()).abs()
         kappa, parts = float(sizes.sum(1).amax()), sizes.square().sum(1).tolist()
     return (*found, parts) if kappa <= most and low <= least and largest <= high else None
@@ -220,15 +222,20 @@ def _fast(U: Tensor, V: Tensor, error: float = 1e-5) -> tuple[Tensor, ...] | Non
     "`(σ, a, z, b, y)`, on a CPU p and q too, by float32 products; None if the vectors may be off by more than `error`, or float32 is not to be had."
     if not _single(U): return None
     A, B = (_gram(X, torch.float32) for X in (U, V))
-    found = _solve(A, B, 30, 1e-20, 1e30, narrow=False)
-    if found is None: return None
-    sigma, a, z, b, y, gap, spread, parts = found
-    chance = spread * sum(_chance(X) * part for X, part in zip((U, V), parts))
-    if chance > error or U.is_cuda: return None if chance > error else found[:5]    # on a GPU another look would double the time
+    for way in (_squared,) if U.is_cuda else (_squared, _rooted):               # the second knows every gap; a GPU has another Gram matrix sooner
+        found = _solve(A, B, 30, 1e-20, 1e30, (way,))
+        if found is None: continue
+        *found, gap, spread, parts = found
+        chance = spread * sum(_chance(X) * part for X, part in zip((U, V), parts))
+        if chance <= error: break
+    else: return None
+    if U.is_cuda: return found                                                  # a look at p and q would double the time
+    sigma, a, z, b, y = found
     a, b = torch.stack((a, b)).float().double()                                 # as the products below take them
     p, q = _product(U, a), _product(V, b)
     more = _excess(p, A, a) + _excess(q, B, b)
     return (sigma * (1 + more)**.5, a, z, b, y, p, q) if chance + abs(more) / gap <= error else None
+
 
 # %% ../nbs/04_spectral_norm.ipynb #023e9516
 def _outer(X: Tensor, a: Tensor, z: Tensor) -> Tensor:  # (n, d), the dtype of X
