@@ -61,11 +61,15 @@ def _blocks(X: Tensor, dtype: torch.dtype = torch.float64):
     buffer = X.new_empty(min(rows, len(X)), X.shape[1], dtype=dtype)
     for x in X.split(rows): yield buffer[:len(x)].copy_(x)
 
+def _group(n: int, d: int, dtype: torch.dtype) -> int:
+    "Rows to multiply and add in `dtype`: in float32 few, since short sums round less; more of many rows, where rounding averages."
+    return max(1024 if dtype == torch.float64 else 512 if n >= 100_000 else 256, d)
+
 def _gram(X: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:  # (d, d), float64
-    "XᵀX: products in `dtype` over groups of rows (at most 256 in float32: short sums round less), groups summed in float64."
+    "XᵀX: products in `dtype` over groups of rows, groups summed in float64."
     if (kernels := _kernels(X)) and (dtype == torch.float32 or X.element_size() > 2): return kernels.gram(X, dtype)
     d = X.shape[1]
-    b, f = max(1024 if dtype == torch.float64 else 256, d), max(16 // d, 1)     # narrow rows: f of them side by side
+    b, f = _group(len(X), d, dtype), max(16 // d, 1)                            # narrow rows: f of them side by side
     D, w = f * d, f * d if dtype == torch.float64 else max(32, d // 4)          # float32: on and below the diagonal, w columns at a time
     A, more = X.new_zeros(D, D, dtype=torch.float64), 0.
     for x in _blocks(X, dtype):
@@ -76,6 +80,7 @@ def _gram(X: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:  # (d, d), f
         if len(rest): more = more + rest.T @ rest
     if w < D: A = A.tril() + A.tril(-1).T
     return (A if f == 1 else A.view(f, d, f, d).diagonal(dim1=0, dim2=2).sum(-1)) + more
+
 
 # %% ../nbs/04_spectral_norm.ipynb #edb2c214
 def _cholesky(A: Tensor) -> Tensor | None:
@@ -202,16 +207,19 @@ def _plain() -> bool:
 def _chance(X: Tensor) -> float:
     "Estimate of what rounding in `_gram(X, torch.float32)` does to it, relative to the size of its columns."
     n, d = X.shape
-    return 2**-24 if X.is_cuda else .05 * 2**-24 * min(n, max(256, d)) / n**.5
+    return 2**-24 if X.is_cuda else .05 * 2**-24 * min(n, _group(n, d, torch.float32)) / n**.5
 
 def _single(X: Tensor) -> bool:
     "May products with X be in float32?"
     return X.dtype != torch.float64 and (_kernels(X) is not None if X.is_cuda else X.device.type == 'cpu' and _plain())
 
 def _product(X: Tensor, c: Tensor) -> Tensor:  # (n,), float32
-    "X c in float32."
-    c = c.float()
-    return torch.cat([x @ c for x in _blocks(X, torch.float32)])
+    "X c in float32, by parts, one for each thread: a plain matrix-vector product takes one."
+    c, k, u = c.float(), torch.get_num_threads(), []
+    for x in _blocks(X, torch.float32):
+        rows = len(x) // k
+        u += [torch.bmm(c.expand(k, 1, -1), x[:k*rows].unflatten(0, (k, rows)).mT).flatten(), x[k*rows:] @ c]
+    return torch.cat(u)
 
 def _excess(u: Tensor, A: Tensor, c: Tensor) -> float:
     "By how much |u|², u = X c, exceeds cᵀA c, which is what the Gram matrix A says of it."
