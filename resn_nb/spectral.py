@@ -215,11 +215,15 @@ def _single(X: Tensor) -> bool:
 
 def _product(X: Tensor, c: Tensor) -> Tensor:  # (n,), float32
     "X c in float32, by parts, one for each thread: a plain matrix-vector product takes one."
-    c, k, u = c.float(), torch.get_num_threads(), []
+    c, k, i = c.float(), torch.get_num_threads(), 0
+    u = X.new_empty(len(X), dtype=torch.float32)
     for x in _blocks(X, torch.float32):
         rows = len(x) // k
-        u += [torch.bmm(c.expand(k, 1, -1), x[:k*rows].unflatten(0, (k, rows)).mT).flatten(), x[k*rows:] @ c]
-    return torch.cat(u)
+        part, rest = u[i:i+len(x)].split((k * rows, len(x) - k * rows))
+        torch.bmm(c.expand(k, 1, -1), x[:k*rows].unflatten(0, (k, rows)).mT, out=part.view(k, 1, rows))
+        torch.mv(x[k*rows:], c, out=rest)
+        i += len(x)
+    return u
 
 def _excess(u: Tensor, A: Tensor, c: Tensor) -> float:
     "By how much |u|², u = X c, exceeds cᵀA c, which is what the Gram matrix A says of it."
