@@ -22,7 +22,7 @@ from .losses import Batch, Positives, pair_scores, uniform
 from .methods import Method, ReSN
 from .metrics import METRICS, Lists, topk
 from .models import MF
-from .spectral import NORMS, _DTYPES, _blocks, _cholesky, _factors, _gram, _Known, _root, _rows, _safe, _times, _top, _unit
+from .spectral import NORMS, _DTYPES, _cholesky, _factors, _gram, _Known, _root, _safe, _times, _top, _unit, _weighted
 
 # %% ../nbs/14_distributed.ipynb #d97ba5c2
 class Ranks:
@@ -164,7 +164,7 @@ def _power(U: Tensor, V: Tensor, ranks: Ranks, k: int) -> Tensor:   # as `_exact
         g, length = _times(X, v.to(X.device))
         both = ranks.sum(torch.cat([g, length.square()[None]]).to(ranks.device), 'adding up a power step')
         return both[:-1], both[-1].sqrt()
-    s = ranks.sum(torch.stack([x.sum(0) for x in _blocks(U)]).sum(0).to(ranks.device), 'adding up the users')
+    s = ranks.sum(_weighted(U, U.new_ones(len(U), dtype=torch.float64)).to(ranks.device), 'adding up the users')
     for _ in range(k + 1):
         s = _unit(s)
         z, length = times(V, s)
@@ -207,7 +207,7 @@ def sharded_alignment(U: Tensor, V: Tensor, popularity: Tensor, ranks: Ranks) ->
     "cos(q₁, r), see `popularity_alignment`; NaN if U Vᵀ = 0."
     _agree(U, V, ranks, 'exact', 1)
     found, d, r = _exact(U, V, ranks), U.shape[1], popularity.double()
-    sums = torch.cat([sum(x.T @ w for x, w in zip(_blocks(V), r.split(_rows(V)))), r.square().sum()[None]])
+    sums = torch.cat([_weighted(V, r), r.square().sum()[None]])
     sums = ranks.sum(sums.to(ranks.device), 'adding up the popularity')
     return float((found[1 + 2 * d:1 + 3 * d] @ sums[:-1]).abs() / sums[-1].sqrt()) if found[0] > 0 else float('nan')
 

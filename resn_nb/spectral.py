@@ -50,9 +50,8 @@ def _kernels(X: Tensor, most: int = 256) -> type | None:
 
 # %% ../nbs/04_spectral_norm.ipynb #2bb91a16
 def _rows(X: Tensor, dtype: torch.dtype = torch.float64) -> int:
-    "Rows of a block of X: 2 MiB of float64 or 8 MiB of float32 on a CPU, so that it stays in the cache, 256 MiB elsewhere; at least d."
-    size = 2**28 if X.device.type != 'cpu' else 2**21 if dtype == torch.float64 else 2**23
-    return max(size // (dtype.itemsize * X.shape[1]), X.shape[1])
+    "Rows of a block of X: 8 MiB on a CPU, so that it stays in the cache, 256 MiB elsewhere; at least d."
+    return max((2**23 if X.device.type == 'cpu' else 2**28) // (dtype.itemsize * X.shape[1]), X.shape[1])
 
 def _blocks(X: Tensor, dtype: torch.dtype = torch.float64):
     "X in `dtype`, block by block. Converted blocks share one buffer: use up each before the next."
@@ -80,6 +79,31 @@ def _gram(X: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:  # (d, d), f
         if len(rest): more = more + rest.T @ rest
     if w < D: A = A.tril() + A.tril(-1).T
     return (A if f == 1 else A.view(f, d, f, d).diagonal(dim1=0, dim2=2).sum(-1)) + more
+
+
+# %% ../nbs/04_spectral_norm.ipynb #5d10c7a1
+def _parts(x: Tensor) -> tuple[int, int]:
+    "How many parts to cut x into, one for each thread, and how many rows each has."
+    k = torch.get_num_threads() if x.device.type == 'cpu' else 1
+    return k, len(x) // k
+
+def _mv(x: Tensor, v: Tensor, out: Tensor | None = None) -> Tensor:  # (rows,)
+    "x v by parts, into `out` where given."
+    (k, rows), out = _parts(x), x.new_empty(len(x)) if out is None else out
+    torch.bmm(v.expand(k, 1, -1), x[:k*rows].unflatten(0, (k, rows)).mT, out=out[:k*rows].view(k, 1, rows))
+    torch.mv(x[k*rows:], v, out=out[k*rows:])
+    return out
+
+def _tmv(x: Tensor, u: Tensor) -> Tensor:  # (d,)
+    "xᵀu by parts."
+    k, rows = _parts(x)
+    return torch.bmm(u[:k*rows].view(k, 1, rows), x[:k*rows].unflatten(0, (k, rows))).sum((0, 1)) + x[k*rows:].T @ u[k*rows:]
+
+def _product(X: Tensor, c: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:  # (n,), of `dtype`
+    "X c in `dtype`."
+    out = X.new_empty(len(X), dtype=dtype)
+    for x, u in zip(_blocks(X, dtype), out.split(_rows(X, dtype))): _mv(x, c.to(dtype), u)
+    return out
 
 
 # %% ../nbs/04_spectral_norm.ipynb #edb2c214
@@ -213,18 +237,6 @@ def _single(X: Tensor) -> bool:
     "May products with X be in float32?"
     return X.dtype != torch.float64 and (_kernels(X) is not None if X.is_cuda else X.device.type == 'cpu' and _plain())
 
-def _product(X: Tensor, c: Tensor) -> Tensor:  # (n,), float32
-    "X c in float32, by parts, one for each thread: a plain matrix-vector product takes one."
-    c, k, i = c.float(), torch.get_num_threads(), 0
-    u = X.new_empty(len(X), dtype=torch.float32)
-    for x in _blocks(X, torch.float32):
-        rows = len(x) // k
-        part, rest = u[i:i+len(x)].split((k * rows, len(x) - k * rows))
-        torch.bmm(c.expand(k, 1, -1), x[:k*rows].unflatten(0, (k, rows)).mT, out=part.view(k, 1, rows))
-        torch.mv(x[k*rows:], c, out=rest)
-        i += len(x)
-    return u
-
 def _excess(u: Tensor, A: Tensor, c: Tensor) -> float:
     "By how much |u|², u = X c, exceeds cᵀA c, which is what the Gram matrix A says of it."
     return float(torch.linalg.vector_norm(u, dtype=torch.float64))**2 - float(c @ A @ c)
@@ -244,7 +256,7 @@ def _fast(U: Tensor, V: Tensor, error: float = 1e-5) -> tuple[Tensor, ...] | Non
     if U.is_cuda: return found                                                  # a look at p and q would double the time
     sigma, a, z, b, y = found
     a, b = torch.stack((a, b)).float().double()                                 # as the products below take them
-    p, q = _product(U, a), _product(V, b)
+    p, q = _product(U, a, torch.float32), _product(V, b, torch.float32)
     more = _excess(p, A, a) + _excess(q, B, b)
     return (sigma * (1 + more)**.5, a, z, b, y, p, q) if chance + abs(more) / gap <= error else None
 
@@ -255,7 +267,7 @@ def _outer(X: Tensor, a: Tensor, z: Tensor) -> Tensor:  # (n, d), the dtype of X
     if kernels := _kernels(X): return kernels.outer(X, a, z)
     out, w = torch.empty_like(X), torch.promote_types(X.dtype, torch.float32)
     i = 0
-    for x in _blocks(X): out[i:i + len(x)] = torch.outer((x @ a).to(w), z.to(w)); i += len(x)
+    for x in _blocks(X): out[i:i + len(x)] = torch.outer(_mv(x, a).to(w), z.to(w)); i += len(x)
     return out
 
 class _Known(torch.autograd.Function):
@@ -279,7 +291,7 @@ def _times(X: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:  # (d,), []
     "XᵀX v and ‖X v‖, in one pass over X."
     if kernels := _kernels(X): return kernels.times(X, v)
     g = w = 0.
-    for x in _blocks(X): u = x @ v; g = g + x.T @ u; w = w + u @ u
+    for x in _blocks(X): u = _mv(x, v); g = g + _tmv(x, u); w = w + u @ u
     return g, torch.sqrt(w)
 
 def _start(U: Tensor, method: str, iterations: int, seed: int) -> tuple[Tensor, int]:  # (n,) user weights; power steps
@@ -290,7 +302,7 @@ def _start(U: Tensor, method: str, iterations: int, seed: int) -> tuple[Tensor, 
 def _weighted(U: Tensor, weights: Tensor) -> Tensor:  # (d,)
     "Uᵀ weights."
     if kernels := _kernels(U): return kernels.times(U, weights, True)[0]
-    return sum(x.T @ w for x, w in zip(_blocks(U), weights.split(_rows(U))))
+    return sum(_tmv(x, w) for x, w in zip(_blocks(U), weights.split(_rows(U))))
 
 def _power(U: Tensor, V: Tensor, s: Tensor, k: int, tol: float = 0.) -> tuple[tuple[Tensor, ...], int, float]:
     "`(σ, a, z, b, y)` after at most k power steps from q ∝ V s (k = 0 is the paper's approximation); the steps taken; the last residual seen."
@@ -334,7 +346,7 @@ def _krylov(U: Tensor, V: Tensor, steps: int = 14, tol: float = 1e-11) -> tuple[
     a, y = z / sigma, c @ W[:j] / sigma
     kappa = max(c @ c * sum(x.ravel() @ x.ravel() for x in _blocks(X)) for c, X in zip((a, b), wide))**.5
     if not kappa <= 30: return None
-    return (sigma, a, z, b, y) + ((_product(U, a), _product(V, b)) if _single(U) else ())
+    return (sigma, a, z, b, y) + (tuple(_product(X, c, torch.float32) for X, c in ((U, a), (V, b))) if _single(U) else ())
 
 # %% ../nbs/04_spectral_norm.ipynb #9c50c782
 NORMS = {  # method → what it computes
@@ -500,7 +512,7 @@ def _popularity(popularity, V: Tensor) -> Tensor:  # (m,), float64
 def _principal(U: Tensor, V: Tensor, r: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     "σ₁, p₁, q₁ in float64."
     sigma, a, _, b, _ = _exact(U, V)
-    p, q = (torch.cat([x @ c for x in _blocks(X)]) if sigma > 0 else X.new_ones(len(X), dtype=torch.float64) for X, c in ((U, a), (V, b)))
+    p, q = (_product(X, c) if sigma > 0 else X.new_ones(len(X), dtype=torch.float64) for X, c in ((U, a), (V, b)))
     sign = -1. if (q.sum() if r is None else q @ r) < 0 else 1.
     return sigma, sign * _unit(p), sign * _unit(q)
 
