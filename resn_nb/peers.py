@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib.metadata
 import itertools
 import json
@@ -21,43 +22,66 @@ from pathlib import Path
 from typing import Any
 
 # %% auto #0
-__all__ = ['K', 'TOLERANCE', 'Split', 'read_split', 'ranking_quality', 'Race', 'recbole_workplace', 'RecBole', 'recbole_ready',
-           'recbole_train', 'recbole_bpr', 'recbole_one_batch', 'recbole_lightgcn', 'selfrec_model', 'selfrec_tables',
-           'selfrec_loss', 'selfrec_one_batch', 'selfrec_xsimgcl', 'implicit_als', 'version', 'write_json', 'parse',
-           'main']
+__all__ = ['K', 'TOLERANCE', 'PEERS', 'RECIPES', 'Split', 'read_items', 'read_split', 'best_first', 'ranking_quality', 'Race',
+           'temporary_workplace', 'recbole_workplace', 'RecBole', 'recbole_settings', 'recbole_ready', 'recbole_train',
+           'recbole_bpr', 'recbole_one_batch', 'recbole_lightgcn', 'selfrec_model', 'selfrec_tables', 'selfrec_loss',
+           'selfrec_one_batch', 'selfrec_xsimgcl', 'implicit_als', 'version', 'write_json', 'parse', 'main']
 
 # %% ../nbs/12_peers.ipynb #7c3b46b9
-K = 20
-TOLERANCE = 1e-4
+K = 20  # length of the lists
+TOLERANCE = 1e-4  # how far two NDCGs may differ and still agree
 
 
 @dataclass
 class Split:
-    """Train and test items of every user; users and items are numbered densely over both files."""
-    train: list[list[int]]
-    test: list[list[int]]
-    n_items: int
+    """A split of pairs; users and items are numbered densely over both files."""
+
+    train: list[list[int]]  # item ids of each user
+    test: list[list[int]]  # item ids of each user
+    n_items: int  # number of items in either file
+
+# %% ../nbs/12_peers.ipynb #415dddc3
+def read_items(path: Path) -> dict[int, set[int]]:
+    """The items of each user in a file of lines `user item item …`."""
+    out: dict[int, set[int]] = {}
+    for line in path.read_text().splitlines():
+        if line.strip():
+            user, *items = map(int, line.split())
+            out.setdefault(user, set()).update(items)
+    return out
 
 
-def read_split(train: Path, test: Path) -> Split:
-    def rows(path: Path) -> dict[int, set[int]]:
-        out: dict[int, set[int]] = {}
-        for line in path.read_text().splitlines():
-            if line.strip():
-                user, *items = map(int, line.split())
-                out.setdefault(user, set()).update(items)
-        return out
-
-    parts = rows(train), rows(test)
+def read_split(
+    train: Path,  # lines `user item item …`
+    test: Path,  # likewise
+) -> Split:
+    """Two files as a split; a `SystemExit` if there is nothing to test."""
+    parts = read_items(train), read_items(test)
     users = sorted(parts[0].keys() | parts[1].keys())
-    index = {item: n for n, item in enumerate(sorted(set().union(*parts[0].values(), *parts[1].values())))}
-    dense_train, dense_test = ([sorted(index[i] for i in part.get(u, ())) for u in users] for part in parts)
+    items = sorted(set().union(*parts[0].values(), *parts[1].values()))
+    index = {item: n for n, item in enumerate(items)}
+    dense = lambda part: [sorted(index[i] for i in part.get(u, ())) for u in users]
+    dense_train, dense_test = map(dense, parts)
     if not any(dense_test):
         raise SystemExit(f"{test} has no test items")
     return Split(dense_train, dense_test, len(index))
 
 # %% ../nbs/12_peers.ipynb #aa0ee403
-def ranking_quality(user_emb: Any, item_emb: Any, split: Split, batch: int = 1024) -> tuple[float, float]:
+def best_first(scores: Any, k: int) -> Any:
+    """The k best columns of each row, best first."""
+    import numpy as np
+
+    top = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+    order = np.argsort(-np.take_along_axis(scores, top, 1), axis=1, kind="stable")
+    return np.take_along_axis(top, order, 1)
+
+
+def ranking_quality(
+    user_emb: Any,  # (n_users, d) array
+    item_emb: Any,  # (n_items, d) array
+    split: Split,
+    batch: int = 1024,  # users scored at once
+) -> tuple[float, float]:
     """NDCG@20 and Recall@20 of the dot-product ranking of all items, plain numpy."""
     import numpy as np
 
@@ -67,12 +91,11 @@ def ranking_quality(user_emb: Any, item_emb: Any, split: Split, batch: int = 102
     users = [u for u, items in enumerate(split.test) if items]
     ndcg = recall = 0.0
     for start in range(0, len(users), batch):
-        chunk = users[start:start + batch]
+        chunk = users[start : start + batch]
         scores = user_emb[chunk] @ item_emb.T
         for row, u in enumerate(chunk):
             scores[row, split.train[u]] = -np.inf
-        top = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-        top = np.take_along_axis(top, np.argsort(-np.take_along_axis(scores, top, 1), axis=1, kind="stable"), 1)
+        top = best_first(scores, k)
         for row, u in enumerate(chunk):
             hit = np.isin(top[row], split.test[u])
             ndcg += float(discount[hit].sum() / ideal[min(k, len(split.test[u])) - 1])
@@ -83,46 +106,75 @@ def ranking_quality(user_emb: Any, item_emb: Any, split: Split, batch: int = 102
 @dataclass
 class Race:
     """The evaluations of one run."""
-    split: Split
-    target: float | None
-    history: list[dict[str, Any]] = field(default_factory=list)
-    eval_s: float = 0.0
-    time_to_target_s: float | None = None
 
-    def evaluate(self, epoch: int, train_s: float, peer: Callable[[], tuple[float, float | None]],
-                 embeddings: Callable[[], tuple[Any, Any]]) -> bool:
-        """Record one evaluation (the peer's own is timed, the numpy one is not); true when the target is reached."""
+    split: Split
+    target: float | None  # NDCG@20 to stop at
+    history: list[dict[str, Any]] = field(default_factory=list)  # one row a look
+    eval_s: float = 0.0  # seconds of the peer's own evaluations
+    time_to_target_s: float | None = None  # seconds of training until the target
+
+    def evaluate(
+        self,
+        epoch: int,
+        train_s: float,  # seconds of training so far
+        peer: Callable[[], tuple[float, float | None]],  # its NDCG and recall; timed
+        embeddings: Callable[[], tuple[Any, Any]],  # tables to judge; not timed
+    ) -> bool:
+        """Record one evaluation; true when the target is reached."""
         start = time.perf_counter()
         peer_ndcg, peer_recall = peer()
         self.eval_s += time.perf_counter() - start
         ndcg, recall = ranking_quality(*embeddings(), self.split)
-        self.history.append({"epoch": epoch, "train_s": round(train_s, 3), "eval_s": round(self.eval_s, 3),
-                             f"ndcg@{K}": ndcg, f"recall@{K}": recall,
-                             f"peer_ndcg@{K}": peer_ndcg, f"peer_recall@{K}": peer_recall})
-        print(f"epoch {epoch:3d}  train {train_s:7.2f} s  eval {self.eval_s:6.2f} s  ndcg@{K} {ndcg:.5f} "
-              f"(peer {peer_ndcg:.5f})  recall@{K} {recall:.5f}", file=sys.stderr, flush=True)
+        seconds = {"train_s": round(train_s, 3), "eval_s": round(self.eval_s, 3)}
+        ours = {f"ndcg@{K}": ndcg, f"recall@{K}": recall}
+        theirs = {f"peer_ndcg@{K}": peer_ndcg, f"peer_recall@{K}": peer_recall}
+        self.history.append({"epoch": epoch, **seconds, **ours, **theirs})
+        say = functools.partial(print, file=sys.stderr, flush=True)
+        say(
+            f"epoch {epoch:3d}  train {train_s:7.2f} s  eval {self.eval_s:6.2f} s  "
+            f"ndcg@{K} {ndcg:.5f} (peer {peer_ndcg:.5f})  recall@{K} {recall:.5f}"
+        )
         if abs(ndcg - peer_ndcg) > TOLERANCE:
-            print(f"warning: the two NDCGs differ by {abs(ndcg - peer_ndcg):.2e}", file=sys.stderr)
-        if self.target is not None and self.time_to_target_s is None and ndcg >= self.target:
+            say(f"warning: the two NDCGs differ by {abs(ndcg - peer_ndcg):.2e}")
+        if (
+            self.target is not None
+            and self.time_to_target_s is None
+            and ndcg >= self.target
+        ):
             self.time_to_target_s = round(train_s, 3)
         return self.time_to_target_s is not None
 
 # %% ../nbs/12_peers.ipynb #9c18f36f
 @contextlib.contextmanager
+def temporary_workplace() -> Iterator[Path]:
+    """A temporary folder to stand in: peers write logs where they stand."""
+    before = os.getcwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            yield Path(folder)
+        finally:
+            os.chdir(before)
+
+
+@contextlib.contextmanager
 def recbole_workplace(split: Split) -> Iterator[Path]:
-    """Benchmark files in a temporary directory, which is the working directory too: RecBole writes its tensorboard
-    logs there. sys.argv is hidden, because RecBole's Config would read `--seed=0` and the like from it. RecBole wants
-    a validation file: it gets the test rows, which neither training nor the masking of the test phase looks at."""
-    argv = sys.argv
-    with tempfile.TemporaryDirectory() as tmp, contextlib.chdir(tmp):
+    """A temporary workplace with the split in RecBole's format; sys.argv is hidden,
+    because RecBole's Config would read `--seed=0` and the like from it."""
+    argv, header = sys.argv, "user_id:token\titem_id:token\n"
+    with temporary_workplace() as tmp:
         folder = Path(tmp, "split")
         folder.mkdir()
-        for part, rows in ("train", split.train), ("valid", split.test), ("test", split.test):
+        for part, rows in (
+            ("train", split.train),
+            ("valid", split.test),
+            ("test", split.test),
+        ):
             lines = (f"{u}\t{i}\n" for u, items in enumerate(rows) for i in items)
-            folder.joinpath(f"split.{part}.inter").write_text("user_id:token\titem_id:token\n" + "".join(lines))
+            folder.joinpath(f"split.{part}.inter").write_text(header + "".join(lines))
         sys.argv = argv[:1]
         try:
-            yield Path(tmp)
+            yield tmp
         finally:
             sys.argv = argv
 
@@ -130,19 +182,47 @@ def recbole_workplace(split: Split) -> Iterator[Path]:
 @dataclass
 class RecBole:
     """A model of RecBole, made ready to train on a split."""
+
     model: Any
     trainer: Any
-    train: Any           # RecBole's loaders
-    test: Any
-    users: Any           # RecBole's id of each of our users, items: 0 is its padding
-    items: Any
+    train: Any  # RecBole's loader of training batches
+    test: Any  # RecBole's loader for its own evaluation
+    users: Any  # RecBole's id of each of our users; 0 is its padding
+    items: Any  # RecBole's id of each of our items
     settings: dict[str, Any]
-    setup_s: float
+    setup_s: float  # seconds until it was ready
 
 
+def recbole_settings(
+    split: Split, args: argparse.Namespace, tmp: Path
+) -> dict[str, Any]:
+    """What is not the model's own: where files are, no checkpoints, no GPU, NDCG@20."""
+    return {
+        "data_path": str(tmp),
+        "checkpoint_dir": str(tmp / "saved"),
+        "seed": args.seed,
+        "benchmark_filename": ["train", "valid", "test"],
+        "load_col": {"inter": ["user_id", "item_id"]},
+        "epochs": args.epochs,
+        "gpu_id": "",
+        "use_gpu": False,
+        "show_progress": False,
+        "metrics": ["NDCG", "Recall"],
+        "topk": [K],
+        "valid_metric": f"NDCG@{K}",
+        "metric_decimal_place": 10,
+        "eval_batch_size": 1024 * (split.n_items + 1),  # default: one user
+    }
+
+# %% ../nbs/12_peers.ipynb #438f21a1
 @contextlib.contextmanager
-def recbole_ready(name: str, split: Split, args: argparse.Namespace, **more: Any) -> Iterator[RecBole]:
-    """RecBole's `name` on the CPU with RecBole's defaults (Adam, lr 0.001, one uniform negative); no checkpoints."""
+def recbole_ready(
+    name: str,  # of a RecBole model
+    split: Split,
+    args: argparse.Namespace,
+    **more: Any,  # settings of the model
+) -> Iterator[RecBole]:
+    """RecBole's `name` on the CPU, its defaults: Adam, lr 0.001, a uniform negative."""
     from recbole.config import Config
     from recbole.data import create_dataset, data_preparation
     from recbole.trainer import Trainer
@@ -153,32 +233,45 @@ def recbole_ready(name: str, split: Split, args: argparse.Namespace, **more: Any
     if not hasattr(dok_matrix, "_update"):
         dok_matrix._update = lambda self, entries: self._dict.update(entries)
     torch.set_num_threads(args.threads)
-    settings: dict[str, Any] = {"embedding_size": args.dim, "train_batch_size": 2048, "learning_rate": 0.001, **more}
+    settings = {
+        "embedding_size": args.dim,
+        "train_batch_size": 2048,
+        "learning_rate": 0.001,
+    }
+    settings |= more
     start = time.perf_counter()
     with recbole_workplace(split) as tmp:
-        config = Config(model=name, dataset="split", config_dict={
-            **settings, "data_path": str(tmp), "checkpoint_dir": str(tmp / "saved"), "seed": args.seed,
-            "benchmark_filename": ["train", "valid", "test"], "load_col": {"inter": ["user_id", "item_id"]},
-            "epochs": args.epochs, "gpu_id": "", "use_gpu": False, "show_progress": False,
-            "metrics": ["NDCG", "Recall"], "topk": [K], "valid_metric": f"NDCG@{K}", "metric_decimal_place": 10,
-            "eval_batch_size": 1024 * (split.n_items + 1),  # the default, 4096, would rank one user at a time
-        })
+        own = recbole_settings(split, args, tmp)
+        config = Config(model=name, dataset="split", config_dict=settings | own)
         init_seed(config["seed"], config["reproducibility"])
         dataset = create_dataset(config)
         train_data, _, test_data = data_preparation(config, dataset)
         model = get_model(name)(config, train_data.dataset).to(config["device"])
         trainer = Trainer(config, model)
         trainer.eval_collector.data_collect(train_data)
-        users = dataset.token2id(dataset.uid_field, [str(u) for u in range(len(split.train))])
-        items = dataset.token2id(dataset.iid_field, [str(i) for i in range(split.n_items)])
-        yield RecBole(model, trainer, train_data, test_data, users, items, settings, time.perf_counter() - start)
+        ids = lambda field, n: dataset.token2id(field, [str(k) for k in range(n)])
+        users, items = (
+            ids(dataset.uid_field, len(split.train)),
+            ids(dataset.iid_field, split.n_items),
+        )
+        setup_s = time.perf_counter() - start
+        yield RecBole(
+            model, trainer, train_data, test_data, users, items, settings, setup_s
+        )
         trainer.tensorboard.close()
 
 # %% ../nbs/12_peers.ipynb #05d912a6
-def recbole_train(ready: RecBole, factors: Callable[[], tuple[Any, Any]], race: Race, args: argparse.Namespace) -> dict[str, Any]:
+def recbole_train(
+    ready: RecBole,
+    factors: Callable[[], tuple[Any, Any]],  # the model's tables, RecBole's ids
+    race: Race,
+    args: argparse.Namespace,
+) -> dict[str, Any]:
     """Train epoch by epoch and record every evaluation."""
+    quiet = {"show_progress": False}
+
     def peer() -> tuple[float, float]:
-        result = ready.trainer.evaluate(ready.test, load_best_model=False, show_progress=False)
+        result = ready.trainer.evaluate(ready.test, load_best_model=False, **quiet)
         return float(result[f"ndcg@{K}"]), float(result[f"recall@{K}"])
 
     def embeddings() -> tuple[Any, Any]:
@@ -188,22 +281,31 @@ def recbole_train(ready: RecBole, factors: Callable[[], tuple[Any, Any]], race: 
     train_s = 0.0
     for epoch in range(1, args.epochs + 1):
         start = time.perf_counter()
-        ready.trainer._train_epoch(ready.train, epoch - 1, show_progress=False)
+        ready.trainer._train_epoch(ready.train, epoch - 1, **quiet)
         train_s += time.perf_counter() - start
-        if (epoch % args.every == 0 or epoch == args.epochs) and race.evaluate(epoch, train_s, peer, embeddings):
+        look = epoch % args.every == 0 or epoch == args.epochs
+        if look and race.evaluate(epoch, train_s, peer, embeddings):
             break
-    return {"setup_s": round(ready.setup_s, 3), "settings": {**ready.settings, "epochs": args.epochs}}
+    return {
+        "setup_s": round(ready.setup_s, 3),
+        "settings": {**ready.settings, "epochs": args.epochs},
+    }
 
 
 def recbole_bpr(split: Split, race: Race, args: argparse.Namespace) -> dict[str, Any]:
     """RecBole's matrix factorisation."""
     with recbole_ready("BPR", split, args) as ready:
-        return recbole_train(ready, lambda: (ready.model.user_embedding.weight, ready.model.item_embedding.weight), race, args)
+        model = ready.model
+        tables = lambda: (model.user_embedding.weight, model.item_embedding.weight)
+        return recbole_train(ready, tables, race, args)
 
 # %% ../nbs/12_peers.ipynb #5193e319
-def recbole_one_batch(ready: RecBole, path: Path) -> int:
-    """Tables, one training batch, its loss and the loss's gradient, in our ids; returns the number of pairs in the batch.
-    The tables are 20 times those of the start while this is computed: else all scores are near 0 and any loss is near log 2."""
+def recbole_one_batch(
+    ready: RecBole,
+    path: Path,  # of the npz file
+) -> int:  # pairs in the batch
+    """Write tables, one training batch, its loss and the loss's gradient, in our ids.
+    The tables are 20 times those of the start: else any loss is near log 2."""
     import numpy as np
     import torch
 
@@ -213,12 +315,18 @@ def recbole_one_batch(ready: RecBole, path: Path) -> int:
             table.mul_(20)
     loss = model.calculate_loss(batch)
     loss.backward()
-    ours = lambda ids, of: np.argsort(ids)[np.searchsorted(np.sort(ids), batch[of].numpy())]
+    ours = lambda ids, of: np.argsort(ids)[
+        np.searchsorted(np.sort(ids), batch[of].numpy())
+    ]
     tables = dict(user=model.user_embedding.weight, item=model.item_embedding.weight)
     index = dict(user=ready.users, item=ready.items)
-    arrays = {k: t.detach().numpy()[index[k]] for k, t in tables.items()} | {f"{k}_grad": t.grad.numpy()[index[k]] for k, t in tables.items()}
-    np.savez(path, loss=loss.item(), users=ours(ready.users, model.USER_ID), items=ours(ready.items, model.ITEM_ID),
-             negatives=ours(ready.items, model.NEG_ITEM_ID), reg_weight=model.reg_weight, **arrays)
+    arrays = {k: t.detach().numpy()[index[k]] for k, t in tables.items()}
+    arrays |= {f"{k}_grad": t.grad.numpy()[index[k]] for k, t in tables.items()}
+    arrays |= dict(
+        users=ours(ready.users, model.USER_ID), items=ours(ready.items, model.ITEM_ID)
+    )
+    arrays |= dict(negatives=ours(ready.items, model.NEG_ITEM_ID))
+    np.savez(path, loss=loss.item(), reg_weight=model.reg_weight, **arrays)
     model.zero_grad()
     with torch.no_grad():
         for table in model.parameters():
@@ -226,21 +334,33 @@ def recbole_one_batch(ready: RecBole, path: Path) -> int:
     return len(batch)
 
 
-def recbole_lightgcn(split: Split, race: Race, args: argparse.Namespace) -> dict[str, Any]:
-    """RecBole's LightGCN: trained and judged, or with --steps N timed in turns with somebody else."""
+def recbole_lightgcn(
+    split: Split, race: Race, args: argparse.Namespace
+) -> dict[str, Any]:
+    """RecBole's LightGCN: trained and judged, or with --steps N timed in turns."""
     with recbole_ready("LightGCN", split, args, n_layers=args.layers) as ready:
         if not args.steps:
             return recbole_train(ready, ready.model.forward, race, args)
         pairs, seconds = recbole_one_batch(ready, args.batch), []
         batches = itertools.chain.from_iterable(itertools.repeat(ready.train))
-        ready.trainer._train_epoch(itertools.islice(batches, 2), 0, show_progress=False)  # warm-up; starts the loader too
+
+        def take(steps: int) -> float:
+            start = time.perf_counter()
+            some = itertools.islice(batches, steps)
+            ready.trainer._train_epoch(some, 0, show_progress=False)
+            return time.perf_counter() - start
+
+        take(2)  # warm-up; starts the loader too
         print("ready", flush=True)
         for _ in sys.stdin:
-            start = time.perf_counter()
-            ready.trainer._train_epoch(itertools.islice(batches, args.steps), 0, show_progress=False)
-            seconds.append(time.perf_counter() - start)
+            seconds.append(take(args.steps))
             print(seconds[-1], flush=True)
-        return {"setup_s": round(ready.setup_s, 3), "settings": ready.settings, "pairs": pairs, "steps": args.steps, "step_s": seconds}
+        counts = {"pairs": pairs, "steps": args.steps, "step_s": seconds}
+        return {
+            "setup_s": round(ready.setup_s, 3),
+            "settings": ready.settings,
+            **counts,
+        }
 
 # %% ../nbs/12_peers.ipynb #449ab7bf
 def selfrec_model(split: Split, args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
@@ -256,19 +376,28 @@ def selfrec_model(split: Split, args: argparse.Namespace) -> tuple[Any, dict[str
     sys.path.insert(0, str(args.repo))
     from model.graph.XSimGCL import XSimGCL
 
-    conf = {"model": {"name": "XSimGCL"}, "item.ranking.topN": [K], "embedding.size": args.dim, "max.epoch": args.epochs,
-            "batch.size": 2048, "learning.rate": 0.001, "reg.lambda": 0, "output": ".",
-            "XSimGCL": {"n_layer": 2, "l_star": 1, "lambda": 0.2, "eps": 0.2, "tau": 0.15}}
+    own = {"n_layer": 2, "l_star": 1, "lambda": 0.2, "eps": 0.2, "tau": 0.15}
+    conf = {
+        "model": {"name": "XSimGCL"},
+        "XSimGCL": own,
+        "item.ranking.topN": [K],
+        "embedding.size": args.dim,
+        "max.epoch": args.epochs,
+        "batch.size": 2048,
+        "learning.rate": 0.001,
+        "reg.lambda": 0,
+        "output": ".",
+    }
     rows = lambda part: [[u, i, 1.0] for u, items in enumerate(part) for i in items]
     return XSimGCL(conf, rows(split.train), rows(split.test)), conf
 
 
 def selfrec_tables(rec: Any, split: Split, user: Any, item: Any) -> tuple[Any, Any]:
-    """SELFRec's two tables in our ids; who has no training interaction is not in its tables and gets zeros."""
+    """SELFRec's two tables in our ids; zeros for who is not in its training data."""
     import numpy as np
 
-    out = []
-    for table, ids, n in (user, rec.data.user, len(split.train)), (item, rec.data.item, split.n_items):
+    out, sizes = [], (len(split.train), split.n_items)
+    for table, ids, n in zip((user, item), (rec.data.user, rec.data.item), sizes):
         full = np.zeros((n, table.shape[1]), np.float32)
         full[list(ids)] = table.detach().numpy()[list(ids.values())]
         out.append(full)
@@ -281,7 +410,8 @@ def selfrec_loss(rec: Any, batch: Any) -> Any:
 
     users, items, negatives = batch
     u, v, u_view, v_view = rec.model(True)
-    return bpr_loss(u[users], v[items], v[negatives]) + rec.cl_rate * rec.cal_cl_loss([users, items], u, u_view, v, v_view)
+    contrast = rec.cal_cl_loss([users, items], u, u_view, v, v_view)
+    return bpr_loss(u[users], v[items], v[negatives]) + rec.cl_rate * contrast
 
 
 def selfrec_one_batch(rec: Any, split: Split, path: Path) -> None:
@@ -299,10 +429,18 @@ def selfrec_one_batch(rec: Any, split: Split, path: Path) -> None:
     batch = next(next_batch_pairwise(rec.data, rec.batch_size))
     loss = selfrec_loss(rec, batch)
     loss.backward()
-    value, grad = (selfrec_tables(rec, split, *(f(tables[k]) for k in ("user_emb", "item_emb"))) for f in (lambda t: t, lambda t: t.grad))
-    ours = lambda ids, wanted: np.array([ids[w] for w in wanted])
-    np.savez(path, loss=loss.item(), user=value[0], item=value[1], user_grad=grad[0], item_grad=grad[1],
-             users=ours(rec.data.id2user, batch[0]), items=ours(rec.data.id2item, batch[1]), negatives=ours(rec.data.id2item, batch[2]))
+    both = [tables[k] for k in ("user_emb", "item_emb")]
+    arrays = dict(zip(("user", "item"), selfrec_tables(rec, split, *both)))
+    gradients = selfrec_tables(rec, split, *(t.grad for t in both))
+    arrays |= dict(zip(("user_grad", "item_grad"), gradients))
+    ids = rec.data.id2user, rec.data.id2item, rec.data.id2item
+    ours = (np.array([known[w] for w in wanted]) for known, wanted in zip(ids, batch))
+    np.savez(
+        path,
+        loss=loss.item(),
+        **arrays,
+        **dict(zip(("users", "items", "negatives"), ours)),
+    )
     rec.model.zero_grad()
     rec.model.eps = eps
     with torch.no_grad():
@@ -310,12 +448,14 @@ def selfrec_one_batch(rec: Any, split: Split, path: Path) -> None:
             t.copy_(start[k])
 
 # %% ../nbs/12_peers.ipynb #381e3a39
-def selfrec_xsimgcl(split: Split, race: Race, args: argparse.Namespace) -> dict[str, Any]:
+def selfrec_xsimgcl(
+    split: Split, race: Race, args: argparse.Namespace
+) -> dict[str, Any]:
     """XSimGCL of its authors: trained and judged after each epoch."""
     import torch
 
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as tmp, contextlib.chdir(tmp), contextlib.redirect_stdout(sys.stderr):  # it writes logs where it stands
+    with temporary_workplace(), contextlib.redirect_stdout(sys.stderr):
         rec, conf = selfrec_model(split, args)
         from util.evaluation import ranking_evaluation
         from util.sampler import next_batch_pairwise
@@ -325,7 +465,8 @@ def selfrec_xsimgcl(split: Split, race: Race, args: argparse.Namespace) -> dict[
         setup_s = time.perf_counter() - start
 
         def peer() -> tuple[float, float]:
-            found = dict(m.strip().split(":") for m in ranking_evaluation(rec.data.test_set, rec.test(), [K])[1:])
+            lines = ranking_evaluation(rec.data.test_set, rec.test(), [K])[1:]
+            found = dict(line.strip().split(":") for line in lines)
             return float(found["NDCG"]), float(found["Recall"])
 
         optimizer, train_s = torch.optim.Adam(rec.model.parameters(), lr=rec.lRate), 0.0
@@ -339,7 +480,8 @@ def selfrec_xsimgcl(split: Split, race: Race, args: argparse.Namespace) -> dict[
             train_s += time.perf_counter() - start
             with torch.no_grad():
                 rec.user_emb, rec.item_emb = rec.model()
-            if race.evaluate(epoch, train_s, peer, lambda: selfrec_tables(rec, split, rec.user_emb, rec.item_emb)):
+            tables = lambda: selfrec_tables(rec, split, rec.user_emb, rec.item_emb)
+            if race.evaluate(epoch, train_s, peer, tables):
                 break
     return {"setup_s": round(setup_s, 3), "settings": conf}
 
@@ -349,8 +491,9 @@ class _Reached(Exception):
 
 
 def implicit_als(split: Split, race: Race, args: argparse.Namespace) -> dict[str, Any]:
-    """implicit's ALS on the CPU; its alpha is the confidence of an observed pair itself (others have 1)."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # what implicit asks for; it has threads of its own
+    """implicit's ALS on the CPU; its alpha is an observed pair's whole confidence."""
+    # implicit has threads of its own and asks for this
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import numpy as np
     from implicit.als import AlternatingLeastSquares
     from implicit.evaluation import ranking_metrics_at_k
@@ -358,25 +501,41 @@ def implicit_als(split: Split, race: Race, args: argparse.Namespace) -> dict[str
 
     def matrix(rows: list[list[int]]) -> Any:
         indptr = np.cumsum([0, *map(len, rows)], dtype=np.int32)
-        indices = np.fromiter((i for items in rows for i in items), np.int32, int(indptr[-1]))
-        return csr_matrix((np.ones(len(indices), np.float32), indices, indptr), (len(rows), split.n_items))
+        items = itertools.chain.from_iterable(rows)
+        indices = np.fromiter(items, np.int32, int(indptr[-1]))
+        ones, shape = np.ones(len(indices), np.float32), (len(rows), split.n_items)
+        return csr_matrix((ones, indices, indptr), shape)
 
-    settings = {"factors": args.dim, "iterations": args.iterations, "regularization": args.reg, "alpha": args.alpha}
+    settings = {
+        "factors": args.dim,
+        "iterations": args.iterations,
+        "regularization": args.reg,
+        "alpha": args.alpha,
+    }
     start = time.perf_counter()
-    train, test = matrix(split.train), matrix(split.test)
-    model = AlternatingLeastSquares(**settings, num_threads=args.threads, random_state=args.seed, use_gpu=False)
+    train, test, threads = (
+        matrix(split.train),
+        matrix(split.test),
+        {"num_threads": args.threads},
+    )
+    model = AlternatingLeastSquares(
+        **settings, **threads, random_state=args.seed, use_gpu=False
+    )
     setup_s = time.perf_counter() - start
 
     def peer() -> tuple[float, None]:
-        result = ranking_metrics_at_k(model, train, test, K=K, show_progress=False, num_threads=args.threads)
+        result = ranking_metrics_at_k(
+            model, train, test, K=K, show_progress=False, **threads
+        )
         return float(result["ndcg"]), None
 
     def callback(iteration: int, _elapsed: float, _loss: float | None) -> None:
         nonlocal away
         now = time.perf_counter()
         epoch = iteration + 1
-        reached = (epoch % args.every == 0 or epoch == args.iterations) and race.evaluate(
-            epoch, now - start - away, peer, lambda: (model.user_factors, model.item_factors))
+        look = epoch % args.every == 0 or epoch == args.iterations
+        tables = lambda: (model.user_factors, model.item_factors)
+        reached = look and race.evaluate(epoch, now - start - away, peer, tables)
         away += time.perf_counter() - now
         if reached:
             raise _Reached
@@ -388,6 +547,7 @@ def implicit_als(split: Split, race: Race, args: argparse.Namespace) -> dict[str
 
 # %% ../nbs/12_peers.ipynb #4a27f9f7
 def version(package: str) -> str | None:
+    """The installed version of a package, or None."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -396,37 +556,46 @@ def version(package: str) -> str | None:
 
 def write_json(path: Path, result: dict[str, Any]) -> None:
     """Written beside and renamed: never half a result."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_text(json.dumps(result, indent=2) + "\n")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    text = json.dumps(result, indent=2) + "\n"
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(beside, "x", encoding="utf-8") as f:  # "x": no link is followed
+        f.write(text)
+    beside.replace(path)
 
-
+# %% ../nbs/12_peers.ipynb #9f5c61ec
 def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The command line of this script."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--train", type=Path, required=True)
     common.add_argument("--test", type=Path, required=True)
     common.add_argument("--out", type=Path, required=True)
     common.add_argument("--dim", type=int, default=64)
-    common.add_argument("--target", type=float, help=f"NDCG@{K} to stop at (default: run to the end)")
-    common.add_argument("--every", type=int, default=1, help="epochs between evaluations")
+    common.add_argument(
+        "--target", type=float, help=f"NDCG@{K} to stop at (default: none)"
+    )
+    common.add_argument(
+        "--every", type=int, default=1, help="epochs between evaluations"
+    )
     common.add_argument("--seed", type=int, default=0)
     common.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser = argparse.ArgumentParser(description="Time-to-quality of a peer on a given split.")
+    parser = argparse.ArgumentParser(
+        description="Time-to-quality of a peer on a given split."
+    )
     peers = parser.add_subparsers(dest="peer", required=True)
     bpr = peers.add_parser("recbole-bpr", parents=[common])
     bpr.add_argument("--epochs", type=int, default=20)
     gcn = peers.add_parser("recbole-lightgcn", parents=[common])
     gcn.add_argument("--epochs", type=int, default=20)
     gcn.add_argument("--layers", type=int, default=2)
-    gcn.add_argument("--steps", type=int, default=0, help="time this many steps for each line on stdin instead")
-    gcn.add_argument("--batch", type=Path, help="where one batch goes, with its loss and gradients (with --steps)")
+    gcn.add_argument(
+        "--steps", type=int, default=0, help="time N steps for each line on stdin"
+    )
+    batch = {"type": Path, "help": "where one batch goes, with its loss and gradients"}
+    gcn.add_argument("--batch", **batch)
     cl = peers.add_parser("selfrec-xsimgcl", parents=[common])
     cl.add_argument("--repo", type=Path, required=True, help="a checkout of SELFRec")
     cl.add_argument("--epochs", type=int, default=3)
-    cl.add_argument("--batch", type=Path, help="where one batch goes, with its loss and gradients")
+    cl.add_argument("--batch", **batch)
     als = peers.add_parser("implicit-als", parents=[common])
     als.add_argument("--iterations", type=int, default=15)
     als.add_argument("--reg", type=float, default=10.0)
@@ -434,10 +603,24 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 # %% ../nbs/12_peers.ipynb #848d4e3f
+PEERS = {  # name → what runs it, and how its environment is made
+    "recbole-bpr": (recbole_bpr, "recbole"),
+    "recbole-lightgcn": (recbole_lightgcn, "recbole"),
+    "selfrec-xsimgcl": (selfrec_xsimgcl, "selfrec"),
+    "implicit-als": (implicit_als, "implicit"),
+}
+RECIPES = {
+    "recbole": "Python 3.11 and: pip install recbole==1.2.1 'numpy<2' 'pandas<2.2' "
+    "'scipy<1.14' 'setuptools<81' torch==2.13.0",
+    "implicit": "pip install implicit==0.7.3 numpy scipy",
+    "selfrec": "Coder-Yu/SELFRec (--repo) and: pip install torch scipy numba",
+}
+
+
 def main(argv: list[str] | None = None) -> None:
+    """Run a peer, write what it did; `SystemExit` with a recipe if it is missing."""
     args = parse(argv)
-    package, run = {"recbole-bpr": ("recbole", recbole_bpr), "recbole-lightgcn": ("recbole", recbole_lightgcn),
-                    "selfrec-xsimgcl": ("SELFRec", selfrec_xsimgcl), "implicit-als": ("implicit", implicit_als)}[args.peer]
+    run, kind = PEERS[args.peer]
     out: Path = args.out.resolve()
     for name in ("batch", "repo"):
         if getattr(args, name, None):
@@ -448,16 +631,33 @@ def main(argv: list[str] | None = None) -> None:
     try:
         details = run(split, race, args)
     except ModuleNotFoundError as error:
-        raise SystemExit(f"{args.peer} needs {package}, but {str(error.name).split('.')[0]!r} is not installed in {sys.prefix}; "
-                         f"the docstring of {Path(__file__).name} says how to make the environment") from error
-    write_json(out, {
-        "peer": args.peer, "version": version(package), "torch": version("torch"), "numpy": version("numpy"),
-        "python": platform.python_version(), "threads": args.threads, "dim": args.dim, "seed": args.seed,
-        "loadavg": [load_before, os.getloadavg()[0]], **details, "history": race.history,
-        "time_to_target_s": race.time_to_target_s, "target": args.target,
-        "reached": race.time_to_target_s is not None,
-        "ndcg_agrees": all(abs(h[f"ndcg@{K}"] - h[f"peer_ndcg@{K}"]) <= TOLERANCE for h in race.history),
-    })
+        missing = str(error.name).split(".")[0]
+        raise SystemExit(
+            f"{args.peer}: {missing!r} is not installed in {sys.prefix}; "
+            f"it needs {RECIPES[kind]}"
+        ) from error
+    differences = [abs(h[f"ndcg@{K}"] - h[f"peer_ndcg@{K}"]) for h in race.history]
+    write_json(
+        out,
+        {
+            "peer": args.peer,
+            "version": version(kind),
+            "torch": version("torch"),
+            "numpy": version("numpy"),
+            "python": platform.python_version(),
+            "threads": args.threads,
+            "dim": args.dim,
+            "seed": args.seed,
+            "loadavg": [load_before, os.getloadavg()[0]],
+            **details,
+            "history": race.history,
+            "time_to_target_s": race.time_to_target_s,
+            "target": args.target,
+            "reached": race.time_to_target_s is not None,
+            "ndcg_agrees": all(d <= TOLERANCE for d in differences),
+        },
+    )
+
 
 if __name__ == "__main__" and "__file__" in globals():
     main()
