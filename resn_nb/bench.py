@@ -8,8 +8,9 @@ __all__ = ['BENCHMARKS', 'race', 'peak_memory', 'bench_train', 'bench_als', 'pai
            'bench_methods', 'bench_memory', 'bench_imports', 'resn_bench']
 
 # %% ../nbs/11_bench.ipynb #e56ea135
-import json, math, os, subprocess, sys, tempfile, time
-from contextlib import contextmanager
+import json, math, os, shutil, subprocess, sys, tempfile, time
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Callable
 
@@ -30,10 +31,11 @@ from .train import SOLVERS, fit
 # %% ../nbs/11_bench.ipynb #622b790b
 def race(
     contenders: dict[str, Callable[[], object]],   # name → what to time
-    repeats: int = 5,
+    repeats: int = 5,                              # timed rounds, ≥ 1
 ) -> dict[str, list[float]]:                       # seconds of each repeat
     "Time each contender `repeats` times in turns, after one warm-up round."
-    check(repeats >= 1, 'repeats', repeats, 'an integer ≥ 1')
+    counts = isinstance(repeats, int) and not isinstance(repeats, bool) and repeats >= 1
+    check(counts, 'repeats', repeats, 'an integer ≥ 1')
     seconds = {k: [] for k in contenders}
     for i in range(repeats + 1):
         for k, f in contenders.items():
@@ -42,10 +44,12 @@ def race(
             if i: seconds[k].append(time.perf_counter() - start)
     return seconds
 
+# %% ../nbs/11_bench.ipynb #258b91a7
 def peak_memory() -> float:   # GiB
     "The most resident memory this process has had (Linux and macOS)."
     import resource
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform != 'darwin' else 2**30)
+    unit = 2**30 if sys.platform == 'darwin' else 2**20   # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 # %% ../nbs/11_bench.ipynb #efd7b05d
 class _Reached(Exception): "The finishing line."
@@ -54,134 +58,194 @@ def _to_target(data, target: float, k: int = 20, epochs: int = 60, **options) ->
     "Train until the test NDCG@k is at least `target`; seconds of training alone."
     history = []
     def look(model, row):
-        with torch.no_grad(): score = evaluate(model, data, k=k, metrics=('ndcg',))[f'ndcg@{k}']
-        history.append(dict(epoch=row['epoch'], train_s=row['seconds'] + (history[-1]['train_s'] if history else 0), ndcg=score))
+        with torch.no_grad(): seen = evaluate(model, data, k=k, metrics='ndcg')
+        score, before = seen[f'ndcg@{k}'], history[-1]['train_s'] if history else 0
+        seconds = before + row['seconds']
+        history.append(dict(epoch=row['epoch'], train_s=seconds, ndcg=score))
         if score >= target: raise _Reached
-    try: fit(data.merged(), method='none', epochs=epochs, progress=False, callbacks=[look], **options)
-    except _Reached: pass
-    reached = history[-1]['ndcg'] >= target
-    return dict(options=options, reached=reached, seconds=history[-1]['train_s'] if reached else None, history=history)
+    run = dict(method='none', epochs=epochs, progress=False, callbacks=[look])
+    with suppress(_Reached): fit(data.merged(), **run, **options)
+    reached, seconds = history[-1]['ndcg'] >= target, history[-1]['train_s']
+    return dict(options=options, reached=reached, seconds=seconds if reached else None,
+                history=history)
+
+def _files_of(name: str) -> dict[str, str]:
+    "The files of a data set, for a peer."
+    root = os.environ.get('RESN_DATA')
+    check(root is not None, 'RESN_DATA', root, 'the folder of the data sets')
+    return {k: f'{root}/{name}/{k}.txt' for k in ('train', 'test')}
 
 def _peer(python: str, peer: str, name: str, **options) -> dict:
     "A peer on the same files, by `resn_nb.peers` in its own environment."
-    root = os.environ.get('RESN_DATA')
-    check(root is not None, 'RESN_DATA', root, 'the folder of the data sets: peers read the same files')
     from resn_nb import peers
+    files = _files_of(name)
     with tempfile.TemporaryDirectory() as d:
         out = Path(d)/'peer.json'
-        options = dict(train=f'{root}/{name}/train.txt', test=f'{root}/{name}/test.txt', dim=64, threads=torch.get_num_threads(), out=out) | options
-        options = [a for k, v in options.items() for a in (f'--{k}', str(v))]
-        subprocess.run([python, '-W', 'ignore', peers.__file__, peer, *options], check=True, stdout=subprocess.DEVNULL)
+        usual = dict(dim=64, threads=torch.get_num_threads(), out=out)
+        options = [f'--{k}={v}' for k, v in (files | usual | options).items()]
+        call = [python, '-W', 'ignore', peers.__file__, peer, *options]
+        try: subprocess.run(call, check=True, stdout=subprocess.DEVNULL)
+        except subprocess.CalledProcessError as e: raise ChildProcessError(
+            f'{peer}: ended with code {e.returncode} in {python}, see above') from e
         return load_json(out)
 
-def bench_train(recbole: str | None = None, data: str = 'ml-1m', target: float = .34, repeats: int = 1) -> dict:
+# %% ../nbs/11_bench.ipynb #96f77153
+def bench_train(
+    recbole: str | None = None,   # the Python of an environment with RecBole
+    data: str = 'ml-1m',          # name of a data set
+    target: float = .34,          # NDCG@20 to reach
+    repeats: int = 1,             # rounds
+) -> dict:
     "Time to a target NDCG@20, ours and RecBole's in turns."
-    ways = {'mse': dict(loss='mse'), 'bpr': dict(loss='bpr'), 'bpr, 1 negative': dict(loss='bpr', negatives=1, batch_users=128)}
+    alike = dict(loss='bpr', negatives=1, batch_users=128)   # like RecBole's
+    ways = {'mse': dict(loss='mse'), 'bpr': dict(loss='bpr'), 'bpr, 1 negative': alike}
     x, ours, peer = load_dataset(data), {k: [] for k in ways}, []
+    theirs = lambda: _peer(recbole, 'recbole-bpr', data, epochs=40, target=target)
     for _ in range(repeats):
-        for k, options in ways.items(): ours[k].append(_to_target(x, target, dim=64, **options))
-        if recbole: peer.append(_peer(recbole, 'recbole-bpr', data, epochs=40, target=target))
-    best = {k: min((r['seconds'] for r in v if r['reached']), default=None) for k, v in ours.items()}
-    theirs = min((r['time_to_target_s'] for r in peer if r['reached']), default=None)
-    ratio = {k: theirs / v if theirs and v else None for k, v in best.items()}
-    return dict(target=target, seconds=best, recbole_seconds=theirs, ratio=ratio, ours=ours, recbole=peer or 'not run')
+        for k, options in ways.items():
+            ours[k].append(_to_target(x, target, dim=64, **options))
+        if recbole: peer.append(theirs())
+    least = lambda runs, key: min((r[key] for r in runs if r['reached']), default=None)
+    best = {k: least(v, 'seconds') for k, v in ours.items()}
+    t = least(peer, 'time_to_target_s')
+    ratio = {k: t / v if t and v else None for k, v in best.items()}
+    return dict(target=target, seconds=best, recbole_seconds=t, ratio=ratio,
+                ours=ours, recbole=peer or 'not run')
 
 # %% ../nbs/11_bench.ipynb #1eea709a
-def _als(x, sweeps: int, target: float = 1., every: int = 1, **options) -> list[dict]:   # one row a look: epoch, train_s, ndcg@20
+def _als(
+    x, sweeps: int, target: float = 1., every: int = 1, **options,
+) -> list[dict]:   # one row a look: epoch, train_s, ndcg@20
     "Least squares; a look at test after each `every` sweeps, outside the clock."
     start = time.perf_counter()
     m, away, history = ALS(x.train, **options), 0., []
     for i in range(1, sweeps + 1):
         m.sweep(); now = time.perf_counter()
         if i % every: continue
-        history.append({'epoch': i, 'train_s': now - start - away, 'ndcg@20': evaluate(m.factors, x, metrics='ndcg')['ndcg@20']})
+        score = evaluate(m.factors, x, metrics='ndcg')['ndcg@20']
+        history.append({'epoch': i, 'train_s': now - start - away, 'ndcg@20': score})
         away += time.perf_counter() - now
         if history[-1]['ndcg@20'] >= target: break
     return history
 
-def bench_als(implicit: str | None = None, target: float = .38, repeats: int = 3, large=('gowalla', 'yelp2018'), sweeps: int = 10) -> dict:
-    "Least squares against the `implicit` package: time to a target, and time on larger data."
-    x, ours, peer, more = load_dataset('ml-1m', valid=0), [], [], {}
-    first = lambda runs: min((h['train_s'] for r in runs for h in r if h['ndcg@20'] >= target), default=None)
+# %% ../nbs/11_bench.ipynb #b0cffdf2
+def _sweeps_of(name: str, sweeps: int, implicit: str | None) -> dict:
+    "Time and quality of sweeps on one data set: plain, with ReSN, and `implicit`'s."
+    x = load_dataset(name, valid=0)
+    last = lambda beta: _als(x, sweeps, every=sweeps, beta=beta)[0]
+    rows = {f'ours, β = {b:g}': last(b) for b in (0., 1.)}
+    if not implicit: return rows
+    theirs = _peer(implicit, 'implicit-als', name, iterations=sweeps, every=sweeps)
+    return rows | dict(implicit=theirs['history'][0])
+
+def bench_als(
+    implicit: str | None = None,       # the Python of an environment with implicit
+    target: float = .38,               # NDCG@20 to reach on MovieLens-1M
+    repeats: int = 3,                  # rounds
+    large=('gowalla', 'yelp2018'),     # names of larger data sets
+    sweeps: int = 10,                  # sweeps there
+) -> dict:
+    "Least squares against the `implicit` package: to a target, and on larger data."
+    x, ours, peer = load_dataset('ml-1m', valid=0), [], []
+    options = dict(target=target, iterations=30)
+    theirs = lambda: _peer(implicit, 'implicit-als', 'ml-1m', **options)
     _als(x, 1)
     for _ in range(repeats):
         ours.append(_als(x, 30, target))
-        if implicit: peer.append(_peer(implicit, 'implicit-als', 'ml-1m', target=target, iterations=30)['history'])
-    for name in large:
-        x = load_dataset(name, valid=0)
-        more[name] = {f'ours, β = {b:g}': _als(x, sweeps, every=sweeps, beta=b)[0] for b in (0., 1.)}
-        if implicit: more[name]['implicit'] = _peer(implicit, 'implicit-als', name, iterations=sweeps, every=sweeps)['history'][0]
-    a, b = first(ours), first(peer)
-    return dict(target=target, seconds=dict(ours=a, implicit=b), ratio=b / a if a and b else None, large=more, ours=ours, implicit=peer or 'not run')
+        if implicit: peer.append(theirs()['history'])
+    more = {name: _sweeps_of(name, sweeps, implicit) for name in large}
+    reached = lambda runs: [h for r in runs for h in r if h['ndcg@20'] >= target]
+    least = lambda runs: min((h['train_s'] for h in reached(runs)), default=None)
+    a, b = least(ours), least(peer)
+    ratio = b / a if a and b else None
+    seconds = dict(ours=a, implicit=b)
+    return dict(target=target, seconds=seconds, ratio=ratio, large=more,
+                ours=ours, implicit=peer or 'not run')
 
 # %% ../nbs/11_bench.ipynb #3c1b1822
 def pair_batch(
-    model,               # with .embeddings()
-    positives: Positives,
-    users: Tensor,       # (P,) ids, any order
-    items: Tensor,       # (P,) a positive of each
+    model,                                     # with .embeddings()
+    positives: Positives,                      # of the training part
+    users: Tensor,                             # (P,) ids, any order
+    items: Tensor,                             # (P,) a positive of each
     negatives: Tensor | None = None,           # (P, N); None: one fresh negative each
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | None = None,  # of the negatives
 ) -> Batch:
     "A batch of interactions instead of one of users."
     order = users.argsort()
     users, items = users[order], items[order]
-    neg = uniform(positives, users, items, 1, generator) if negatives is None else negatives[order]
-    (ids, rows), (U, V), n = users.unique(return_inverse=True), model.embeddings(), neg.shape[1]
-    U = U[ids]
-    s = pair_scores(U, V, rows.repeat_interleave(n + 1), torch.cat([items[:, None], neg], 1).ravel()).view(-1, n + 1)
+    fresh = lambda: uniform(positives, users, items, 1, generator)
+    neg = fresh() if negatives is None else negatives[order]
+    (ids, rows), (U, V) = users.unique(return_inverse=True), model.embeddings()
+    U, n, columns = U[ids], neg.shape[1], torch.cat([items[:, None], neg], 1).ravel()
+    s = pair_scores(U, V, rows.repeat_interleave(n + 1), columns).view(-1, n + 1)
     return Batch(ids, rows, items, neg, U, V, s[:, 0], s[:, 1:])
 
+# %% ../nbs/11_bench.ipynb #a4245f4d
 def pair_steps(
-    model, opt, data, pairs: int = 2048, l2: float = 1e-4, seed: int = 0,
-):                                               # generator of the mean BPR loss of each step, for ever
-    "Train over shuffled interactions, `pairs` a step, as the references of LightGCN do."
+    model,               # with .embeddings() and .decay(batch)
+    opt,                 # its optimiser
+    data,                # Interactions
+    pairs: int = 2048,   # interactions a step
+    l2: float = 1e-4,    # weight decay of a sum over pairs
+    seed: int = 0,       # of the order and the negatives
+):                       # generator of the mean BPR loss of each step, for ever
+    "Train over shuffled interactions, as the references of LightGCN do."
     positives, g = Positives(data.train), torch.Generator().manual_seed(seed)
     users = torch.arange(data.n_users).repeat_interleave(positives.degree)
     while True:
         for part in torch.randperm(data.train.nnz, generator=g).split(pairs):
             model.train()
-            b = pair_batch(model, positives, users[part], positives.items[part], generator=g)
+            items = positives.items[part]
+            b = pair_batch(model, positives, users[part], items, generator=g)
             loss = LOSSES['bpr'](b.pos, b.neg)
-            opt.zero_grad(); ((loss + l2 / 2 * model.decay(b)) / len(part)).backward(); opt.step()
+            whole = (loss + l2 / 2 * model.decay(b)) / len(part)
+            opt.zero_grad(); whole.backward(); opt.step()
             yield loss.item() / len(part)
 
 # %% ../nbs/11_bench.ipynb #90746b4b
 def same_loss(
-    data,                 # Interactions; items are those with an id in train or test, in order
-    z: dict,              # arrays of `resn_nb.peers`: tables, batch, loss, gradients
-    layers: int,
-) -> dict:                # both losses; largest difference of gradients, relative to their largest entry
+    data,          # Interactions; the peer's items are those in train or test, in order
+    z: dict,       # arrays of `resn_nb.peers`: tables, batch, loss, gradients
+    layers: int,   # of the graph
+) -> dict:         # both losses; largest relative difference of the gradients
     "RecBole's loss and gradient on one batch against ours."
     t = lambda k: torch.from_numpy(z[k])
     model, P = LightGCN(data, z['user'].shape[1], layers), len(z['users'])
-    known = torch.from_numpy(np.unique(np.concatenate([m.indices for m in (data.train, data.test)])).astype(np.int64))   # ids that the peer has
-    with torch.no_grad(): model.user.copy_(t('user')); model.item.zero_(); model.item[known] = t('item')
+    known = np.unique(np.concatenate([m.indices for m in (data.train, data.test)]))
+    known = torch.from_numpy(known.astype(np.int64))   # ids that the peer has
+    with torch.no_grad():
+        model.user.copy_(t('user')); model.item.zero_(); model.item[known] = t('item')
     users, items, neg = t('users'), known[t('items')], known[t('negatives')]
     b = pair_batch(model, Positives(data.train), users, items, neg[:, None])
-    decay = sum(e.norm() for e in (model.user[users], model.item[items], model.item[neg]))
+    rows = model.user[users], model.item[items], model.item[neg]
+    decay = sum(e.norm() for e in rows)
     loss = (LOSSES['bpr'](b.pos, b.neg) + float(z['reg_weight']) * decay) / P
     gu, gi = torch.autograd.grad(loss, (model.user, model.item))
-    far = max(((a - t(k)).abs().max() / t(k).abs().max()).item() for a, k in ((gu, 'user_grad'), (gi[known], 'item_grad')))
-    return dict(loss=loss.item(), recbole_loss=float(z['loss']), gradient_difference=far)
+    far = lambda ours, theirs: ((ours - theirs).abs().max() / theirs.abs().max()).item()
+    worst = max(far(gu, t('user_grad')), far(gi[known], t('item_grad')))
+    losses = dict(loss=loss.item(), recbole_loss=float(z['loss']))
+    return losses | dict(gradient_difference=worst)
 
+# %% ../nbs/11_bench.ipynb #9f51bfad
 @contextmanager
 def _turns(python: str, name: str, folder: Path, **options):
-    "RecBole's LightGCN waiting in its own process; each call of what this yields takes some steps and returns the seconds."
+    "RecBole's LightGCN in its own process: each call takes steps and returns seconds."
     from resn_nb import peers
-    root = os.environ.get('RESN_DATA')
-    check(root is not None, 'RESN_DATA', root, 'the folder of the data sets: RecBole reads the same files')
-    options |= dict(train=f'{root}/{name}/train.txt', test=f'{root}/{name}/test.txt', out=folder/'peer.json', batch=folder/'batch.npz')
-    cmd = [python, '-W', 'ignore', peers.__file__, 'recbole-lightgcn', *(a for k, v in options.items() for a in (f'--{k}', str(v)))]
-    with subprocess.Popen(cmd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as proc:
-        check(any(line == 'ready\n' for line in proc.stdout), 'recbole', python, 'a Python with RecBole 1.2.1; see what it printed')
+    options |= _files_of(name) | dict(out=folder/'peer.json', batch=folder/'batch.npz')
+    options = [f'--{k}={v}' for k, v in options.items()]
+    cmd = [python, '-W', 'ignore', peers.__file__, 'recbole-lightgcn', *options]
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen(cmd, **pipes) as proc:
+        ready = any(line == 'ready\n' for line in proc.stdout)
+        check(ready, 'recbole', python, 'a Python with RecBole 1.2.1, see above')
         def turn() -> float:
             proc.stdin.write('go\n'); proc.stdin.flush()
             return float(proc.stdout.readline())
         yield turn
 
 # %% ../nbs/11_bench.ipynb #6bc9dede
-def _lightgcn(name: str, recbole: str | None, layers: int, dim: int, steps: int, repeats: int) -> dict:
+def _lightgcn(name: str, recbole: str | None, layers, dim, steps, repeats) -> dict:
     "One data set of `bench_lightgcn`."
     data = load_dataset(name).merged()
     model = LightGCN(data, dim, layers, 'xavier', torch.Generator().manual_seed(0))
@@ -192,135 +256,218 @@ def _lightgcn(name: str, recbole: str | None, layers: int, dim: int, steps: int,
         return time.perf_counter() - start
     ours(); seconds, same = dict(ours=[], recbole=[]), 'not run'
     if recbole:
-        with tempfile.TemporaryDirectory() as d, _turns(recbole, name, Path(d), steps=steps, layers=layers, dim=dim,
-                                                        threads=torch.get_num_threads()) as theirs:
-            for _ in range(repeats): seconds['ours'].append(ours()); seconds['recbole'].append(theirs())
+        options = dict(steps=steps, layers=layers, dim=dim)
+        options |= dict(threads=torch.get_num_threads())
+        with (tempfile.TemporaryDirectory() as d,
+              _turns(recbole, name, Path(d), **options) as theirs):
+            for _ in range(repeats):
+                seconds['ours'].append(ours()); seconds['recbole'].append(theirs())
             same = same_loss(data, dict(np.load(Path(d)/'batch.npz')), layers)
     else: seconds['ours'] = [ours() for _ in range(repeats)]
-    epoch = {k: min(v) / steps * math.ceil(data.train.nnz / 2048) for k, v in seconds.items() if v}
-    return dict(interactions=data.train.nnz, steps=steps, steps_an_epoch=math.ceil(data.train.nnz / 2048), epoch_seconds=epoch,
-                ratio=epoch['recbole'] / epoch['ours'] if recbole else None, same_batch=same, all=seconds)
+    an_epoch = math.ceil(data.train.nnz / 2048)
+    epoch = {k: min(v) / steps * an_epoch for k, v in seconds.items() if v}
+    ratio = epoch['recbole'] / epoch['ours'] if recbole else None
+    return dict(interactions=data.train.nnz, steps=steps, steps_an_epoch=an_epoch,
+                epoch_seconds=epoch, ratio=ratio, same_batch=same, all=seconds)
 
-def bench_lightgcn(recbole: str | None = None, datasets=('ml-1m', 'gowalla'), layers: int = 2, dim: int = 64, steps: int = 20, repeats: int = 3) -> dict:
+def bench_lightgcn(
+    recbole: str | None = None,        # the Python of an environment with RecBole
+    datasets=('ml-1m', 'gowalla'),     # names of data sets
+    layers: int = 2,                   # of the graph
+    dim: int = 64,                     # factors
+    steps: int = 20,                   # timed steps a turn
+    repeats: int = 3,                  # turns
+) -> dict:
     "Seconds an epoch of LightGCN at equal settings, ours and RecBole's in turns."
-    return dict(layers=layers, dim=dim, pairs=2048) | {k: _lightgcn(k, recbole, layers, dim, steps, repeats) for k in datasets}
+    rows = {k: _lightgcn(k, recbole, layers, dim, steps, repeats) for k in datasets}
+    return dict(layers=layers, dim=dim, pairs=2048) | rows
 
 # %% ../nbs/11_bench.ipynb #a617047f
-def bench_lightgcn_quality(data: str = 'ml-1m', epochs: int = 5, seeds: int = 3, layers: int = 2, dim: int = 64, k: int = 20) -> dict:
-    "Test NDCG and recall by epoch, stepping over interactions; no choice is made on them."
-    x, runs = load_dataset(data).merged(), []
-    for seed in range(seeds):
-        model = LightGCN(x, dim, layers, 'xavier', torch.Generator().manual_seed(seed))
-        train, rows = pair_steps(model, SOLVERS['adam'](model.parameters(), 1e-3), x, l2=0., seed=seed), []
-        for epoch in range(1, epochs + 1):
-            loss = np.mean([next(train) for _ in range(math.ceil(x.train.nnz / 2048))])
-            with torch.no_grad(): m = evaluate(model.eval(), x, k=k, metrics=('ndcg', 'recall'))
-            rows.append(dict(epoch=epoch, loss=float(loss)) | {f'{n}@{k}': m[f'{n}@{k}'] for n in ('ndcg', 'recall')})
-        runs.append(dict(seed=seed, history=rows))
+def _quality(x, epochs: int, seed: int, layers: int, dim: int, k: int) -> list[dict]:
+    "NDCG and recall after each epoch of one seed."
+    start = torch.Generator().manual_seed(seed)
+    model, rows = LightGCN(x, dim, layers, 'xavier', start), []
+    opt = SOLVERS['adam'](model.parameters(), 1e-3)
+    train = pair_steps(model, opt, x, l2=0., seed=seed)
+    for epoch in range(1, epochs + 1):
+        loss = np.mean([next(train) for _ in range(math.ceil(x.train.nnz / 2048))])
+        model.eval()
+        with torch.no_grad(): m = evaluate(model, x, k=k, metrics=('ndcg', 'recall'))
+        scores = {f'{n}@{k}': m[f'{n}@{k}'] for n in ('ndcg', 'recall')}
+        rows.append(dict(epoch=epoch, loss=float(loss)) | scores)
+    return rows
+
+def bench_lightgcn_quality(
+    data: str = 'ml-1m',  # name of a data set
+    epochs: int = 5,      # of each run
+    seeds: int = 3,       # runs
+    layers: int = 2,      # of the graph
+    dim: int = 64,        # factors
+    k: int = 20,          # list length
+) -> dict:
+    "Test NDCG and recall by epoch, over interactions; no choice is made on them."
+    x = load_dataset(data).merged()
+    history = lambda seed: _quality(x, epochs, seed, layers, dim, k)
+    runs = [dict(seed=s, history=history(s)) for s in range(seeds)]
     return dict(data=data, layers=layers, dim=dim, lr=1e-3, pairs=2048, runs=runs)
 
-def bench_lightgcn_gowalla(data: str = 'gowalla', epochs: int = 60, out: str = 'runs/lightgcn_gowalla', **options) -> dict:
-    "Train on all of the published training set and test once; an interrupted run continues."
-    options = dict(layers=3, dim=64, loss='softmax', negatives=16, batch_users=1024, lr=.05, l2=1e-3, epochs=epochs, seed=0) | options
-    rec = fit(load_dataset(data).merged(), 'lightgcn', 'none', out=out, resume=(Path(out)/'config.json').exists(), progress=False, **options)
+# %% ../nbs/11_bench.ipynb #d49fd906
+def bench_lightgcn_gowalla(
+    data: str = 'gowalla',                 # name of a data set
+    epochs: int = 60,                      # passes over the users
+    out: str = 'runs/lightgcn_gowalla',    # folder of the run
+    **options,                             # others than the ones below
+) -> dict:
+    "Train on the published training set, test once; an interrupted run continues."
+    own = dict(layers=3, dim=64, loss='softmax', negatives=16, batch_users=1024)
+    options = own | dict(lr=.05, l2=1e-3, epochs=epochs, seed=0) | options
+    x, resume = load_dataset(data).merged(), (Path(out)/'config.json').exists()
+    rec = fit(x, 'lightgcn', 'none', out=out, resume=resume, progress=False, **options)
     m, h = rec.evaluate(metrics=('ndcg', 'recall', 'popular_ratio')), rec.history
-    return dict(data=data, options=options, test=m, published={'recall@20': .1830, 'ndcg@20': .1554}, train_seconds=h.seconds.sum(),
-                history=h[['epoch', 'loss', 'seconds', 'cos_popularity']].to_dict('records'))
+    rows = h[['epoch', 'loss', 'seconds', 'cos_popularity']].to_dict('records')
+    return dict(data=data, options=options, test=m, train_seconds=h.seconds.sum(),
+                history=rows, published={'recall@20': .1830, 'ndcg@20': .1554})
 
 # %% ../nbs/11_bench.ipynb #39f4d918
 def bench_evaluate(data: str = 'ml-1m', repeats: int = 5) -> dict:
     "Seconds for top-20 and all metrics of all users, by d."
     x, g = load_dataset(data), torch.Generator().manual_seed(0)
-    F = {d: (torch.randn(x.n_users, d, generator=g), torch.randn(x.n_items, d, generator=g)) for d in (64, 256)}
+    random = lambda n, d: torch.randn(n, d, generator=g)
+    F = {d: (random(x.n_users, d), random(x.n_items, d)) for d in (64, 256)}
     s = race({f'd={d}': lambda d=d: evaluate(F[d], x) for d in F}, repeats)
-    return dict(n_users=evaluate(F[64], x)['n_users'], seconds={k: min(v) for k, v in s.items()}, all=s)
+    least = {k: min(v) for k, v in s.items()}
+    return dict(n_users=evaluate(F[64], x)['n_users'], seconds=least, all=s)
+
+# %% ../nbs/11_bench.ipynb #7f346498
+def _three_ways(b: Batch, repeats: int) -> dict:
+    "A batch's scores, forward and backward: gathered, dense, sampled."
+    rows = b.rows.repeat_interleave(1 + b.negatives.shape[1])
+    cols = torch.cat([b.items[:, None], b.negatives], 1).ravel()
+    U, V = (t.detach().clone().requires_grad_() for t in (b.U, b.V))
+    ways = dict(gather=lambda: (U[rows] * V[cols]).sum(1),
+                dense=lambda: (U @ V.T)[rows, cols],
+                sampled=lambda: pair_scores(U, V, rows, cols))
+    both = lambda scores: torch.autograd.grad(scores().square().sum(), (U, V))
+    s = race({k: lambda f=f: both(f) for k, f in ways.items()}, repeats)
+    return dict(pairs=len(rows), seconds={k: min(v) for k, v in s.items()}, all=s)
 
 def bench_pairs(data: str = 'ml-1m', users: int = 256, repeats: int = 5) -> dict:
     "Seconds for a batch's scores, forward and backward, three ways."
     x, results = load_dataset(data), {}
     p, g = Positives(x.train), torch.Generator().manual_seed(0)
     for d in (64, 256):
-        b = draw(MF(x, d, generator=g), p, p.users[torch.randperm(len(p.users), generator=g)[:users]], generator=g)
-        rows, cols = b.rows.repeat_interleave(5), torch.cat([b.items[:, None], b.negatives], 1).ravel()
-        U, V = (t.detach().clone().requires_grad_() for t in (b.U, b.V))
-        ways = dict(gather=lambda: (U[rows] * V[cols]).sum(1), dense=lambda: (U @ V.T)[rows, cols],
-                    sampled=lambda: pair_scores(U, V, rows, cols))
-        s = race({k: lambda f=f: torch.autograd.grad(f().square().sum(), (U, V)) for k, f in ways.items()}, repeats)
-        results[f'd={d}'] = dict(pairs=len(rows), seconds={k: min(v) for k, v in s.items()}, all=s)
+        model = MF(x, d, generator=g)
+        some = p.users[torch.randperm(len(p.users), generator=g)[:users]]
+        results[f'd={d}'] = _three_ways(draw(model, p, some, generator=g), repeats)
     return results
 
 # %% ../nbs/11_bench.ipynb #a1b26de7
 def _stepper(data, method, loss: str, users: int, dim: int) -> Callable[[], None]:
-    "One training step of matrix factorisation with a method, as `fit` takes it; users in turns."
+    "One training step of matrix factorisation with a method, as `fit` takes it."
     g = torch.Generator().manual_seed(0)
-    model, method, positives = MF(data, dim, generator=g), method.setup(data), Positives(data.train)
+    model, method = MF(data, dim, generator=g), method.setup(data)
+    positives = Positives(data.train)
     model.of_method = method.modules(data, dim, g)
     opt, method = SOLVERS['adam'](model.parameters(), 1e-3), method.at(0)
     def step() -> None:
-        b = draw(model, positives, positives.users[torch.randint(len(positives.users), (users,), generator=g)], 4, g, method.negatives)
-        opt.zero_grad(); (method.loss(model, b, LOSSES[loss]) + method.penalty(model, b)).backward(); opt.step()
+        some = torch.randint(len(positives.users), (users,), generator=g)
+        some = positives.users[some]
+        b = draw(model, positives, some, 4, g, method.negatives)
+        whole = method.loss(model, b, LOSSES[loss]) + method.penalty(model, b)
+        opt.zero_grad(); whole.backward(); opt.step()
     return step
 
-def bench_methods(data: str = 'ml-1m', users: int = 256, dim: int = 64, steps: int = 3, repeats: int = 5) -> dict:
-    "Seconds of a training step with each method, and relative to the plain model with the same base loss, all in turns."
-    x, plain = load_dataset(data), METHODS['none']()
-    todo = {k: (m(), m.losses[0]) for k, m in METHODS.items()} | {f'none, {k}': (plain, k) for k in LOSSES}
-    todo |= {'resn, popularity': (METHODS['resn'](norm='popularity'), 'mse'), 'resn, sigmoid': (METHODS['resn'](norm='popularity', activation='sigmoid'), 'mse')}
+def bench_methods(
+    data: str = 'ml-1m',  # name of a data set
+    users: int = 256,     # a batch
+    dim: int = 64,        # factors
+    steps: int = 3,       # timed steps a turn
+    repeats: int = 5,     # turns
+) -> dict:
+    "Seconds of a training step with each method, and relative to the plain model's."
+    x, plain, resn = load_dataset(data), METHODS['none'](), METHODS['resn']
+    todo = {k: (m(), m.losses[0]) for k, m in METHODS.items()}
+    todo |= {f'none, {k}': (plain, k) for k in LOSSES}
+    todo |= {'resn, popularity': (resn(norm='popularity'), 'mse'),
+             'resn, sigmoid': (resn(norm='popularity', activation='sigmoid'), 'mse')}
     step = {k: _stepper(x, m, loss, users, dim) for k, (m, loss) in todo.items()}
-    s = race({k: lambda f=f: [f() for _ in range(steps)] for k, f in step.items()}, repeats)
+    several = lambda f: [f() for _ in range(steps)]
+    s = race({k: partial(several, f) for k, f in step.items()}, repeats)
     best = {k: min(v) / steps for k, v in s.items()}
-    ratio = {k: best[k] / best[f'none, {loss}'] for k, (_, loss) in todo.items()}
-    return dict(data=data, users=users, dim=dim, loss={k: loss for k, (_, loss) in todo.items()}, seconds=best, ratio=ratio, all=s)
+    of = {k: loss for k, (_, loss) in todo.items()}
+    ratio = {k: best[k] / best[f'none, {loss}'] for k, loss in of.items()}
+    sizes = dict(data=data, users=users, dim=dim)
+    return sizes | dict(loss=of, seconds=best, ratio=ratio, all=s)
 
 # %% ../nbs/11_bench.ipynb #867fc361
-def bench_memory(n_users: int = 200_000, n_items: int = 50_000, per_user: float = 15, dim: int = 64) -> dict:
-    "Peak resident memory of simulating, training an epoch and evaluating a large world."
-    start = time.perf_counter()
-    x = simulate(n_users, n_items, per_user=per_user)
-    made, size = time.perf_counter() - start, sum(p.nnz for p in (x.train, x.valid, x.test))
+def bench_memory(
+    n_users: int = 200_000,
+    n_items: int = 50_000,
+    per_user: float = 15,   # liked items a user, roughly
+    dim: int = 64,          # factors
+) -> dict:
+    "Peak memory of simulating, training an epoch and evaluating a large world."
+    clock = [time.perf_counter()]
+    x = simulate(n_users, n_items, per_user=per_user); clock.append(time.perf_counter())
     after_data = peak_memory()
-    start = time.perf_counter()
     rec = fit(x, dim=dim, epochs=1, batch_users=2048, eval_every=1, progress=False)
-    trained = time.perf_counter() - start
-    start = time.perf_counter()
-    m = rec.evaluate()
-    seconds = dict(simulate=made, fit_one_epoch_and_validate=trained, evaluate=time.perf_counter() - start)
-    return dict(users=n_users, items=n_items, interactions=size, dim=dim, peak_gib=peak_memory(), peak_gib_after_simulation=after_data,
-                seconds=seconds, n_users=m['n_users'])
+    clock.append(time.perf_counter())
+    m = rec.evaluate(); clock.append(time.perf_counter())
+    names = 'simulate', 'fit_one_epoch_and_validate', 'evaluate'
+    return dict(users=n_users, items=n_items, dim=dim, n_users=m['n_users'],
+                interactions=sum(p.nnz for p in (x.train, x.valid, x.test)),
+                peak_gib=peak_memory(), peak_gib_after_simulation=after_data,
+                seconds=dict(zip(names, np.diff(clock).tolist())))
 
-def bench_imports(modules=('torch', 'resn_nb.spectral', 'resn_nb.train'), repeats: int = 3) -> dict:
-    "Seconds to import, in fresh processes."
-    clock = 'import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)'
-    ask = lambda m: float(subprocess.run([sys.executable, '-c', clock.format(m)], capture_output=True, text=True, check=True).stdout)
+# %% ../nbs/11_bench.ipynb #9392b09b
+def bench_imports(
+    modules=('torch', 'resn_nb.spectral', 'resn_nb.train'),  # names
+    repeats: int = 3,                                        # processes for each
+) -> dict:
+    "Least seconds to import, in fresh processes."
+    clock = 'from time import perf_counter as t; a = t(); import {}; print(t() - a)'
+    call = lambda m: [sys.executable, '-c', clock.format(m)]
+    ask = lambda m: float(subprocess.check_output(call(m)))
     return {m: min(ask(m) for _ in range(repeats)) for m in modules}
 
 # %% ../nbs/11_bench.ipynb #0b0b3610
-BENCHMARKS: dict[str, Callable[..., dict]] = dict(train=bench_train, als=bench_als, lightgcn=bench_lightgcn, lightgcn_quality=bench_lightgcn_quality,
-                                              lightgcn_gowalla=bench_lightgcn_gowalla, evaluate=bench_evaluate, pairs=bench_pairs, methods=bench_methods,
-                                              memory=bench_memory, imports=bench_imports) | {f'spectral_{k}': f for k, f in PARTS.items()}
+BENCHMARKS: dict[str, Callable[..., dict]] = dict(
+    train=bench_train, als=bench_als, lightgcn=bench_lightgcn,
+    lightgcn_quality=bench_lightgcn_quality, lightgcn_gowalla=bench_lightgcn_gowalla,
+    evaluate=bench_evaluate, pairs=bench_pairs, methods=bench_methods,
+    memory=bench_memory, imports=bench_imports,
+) | {f'spectral_{k}': f for k, f in PARTS.items()}
 
 # %% ../nbs/11_bench.ipynb #61a6854a
 def _bench(name: str, out: Path, options: str = '', **kwargs) -> None:
     "Run one benchmark, save its numbers with their provenance, print them."
-    result = BENCHMARKS[name](**kwargs)
-    save_json(out, dict(name=name, result=result, provenance=provenance(f'resn_bench {name}' + options)))
-    if isinstance(result, dict): result = {k: v for k, v in result.items() if k not in ('ours', 'recbole', 'implicit', 'all')}
-    print(json.dumps(result, indent=1, default=str))
+    result, long = BENCHMARKS[name](**kwargs), ('ours', 'recbole', 'implicit', 'all')
+    origin = provenance(f'resn_bench {name}' + options)
+    save_json(out, dict(name=name, result=result, provenance=origin))
+    short = {k: v for k, v in result.items() if k not in long}
+    print(json.dumps(short, indent=1, default=str))
 
 @command
 def resn_bench(
-    name:str,              # train, als, lightgcn, lightgcn_quality, lightgcn_gowalla, evaluate, pairs, methods, memory, imports, spectral or spectral_PART
-    out:str=None,          # where the JSON file goes; default: nbs/results/bench/NAME.json. For spectral: the folder of its parts' files
-    recbole:str=None,      # for train and lightgcn: the Python of an environment with RecBole 1.2.1 (see resn_nb.peers)
-    implicit:str=None,     # for als: the Python of an environment with implicit 0.7.3
+    name:str='',       # a name that --list tells, or spectral for all of its parts
+    out:str=None,      # JSON file, for spectral a folder; default: in nbs/results/bench
+    recbole:str=None,  # for train, lightgcn: Python that has RecBole 1.2.1
+    implicit:str=None, # for als: Python that has implicit 0.7.3
+    list:bool=False,   # print the benchmarks and what they measure, and run none
 ):
     "Run a benchmark, print and save its numbers with their provenance."
+    rows = [f'{k:26} {f.__doc__}' for k, f in BENCHMARKS.items()]
+    if list: return print('\n'.join(rows))
     choose(BENCHMARKS | {'spectral': None}, name, 'name')
-    check(recbole is None or name in ('train', 'lightgcn'), 'recbole', recbole, 'given for the benchmarks train and lightgcn only')
-    check(implicit is None or name == 'als', 'implicit', implicit, 'given for the benchmark als only')
-    if name == 'spectral':
-        for part in [p for p in PARTS if p != 'gpu' or torch.cuda.is_available()]:
-            _bench(f'spectral_{part}', Path(out or 'nbs/results/bench')/f'spectral_{part}.json')
-    else:
-        peer = {k: v for k, v in dict(recbole=recbole, implicit=implicit).items() if v}
-        _bench(name, Path(out or f'nbs/results/bench/{name}.json'), ''.join(f' --{k} PYTHON' for k in peer), **peer)
+    uses = dict(recbole=('train', 'lightgcn'), implicit=('als',))
+    peer = dict(recbole=recbole, implicit=implicit)
+    peer = {k: v for k, v in peer.items() if v is not None}
+    for arg, python in peer.items():
+        only = f'given for {" and ".join(uses[arg])} only'
+        check(name in uses[arg], arg, python, only)
+        check(shutil.which(python), arg, python, 'a Python that can be run')
+    said, folder = ''.join(f' --{k} PYTHON' for k in peer), Path('nbs/results/bench')
+    if name != 'spectral':
+        return _bench(name, Path(out or folder/f'{name}.json'), said, **peer)
+    for part in [p for p in PARTS if p != 'gpu' or torch.cuda.is_available()]:
+        _bench(f'spectral_{part}', Path(out or folder)/f'spectral_{part}.json')

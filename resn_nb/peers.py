@@ -625,7 +625,10 @@ def main(argv: list[str] | None = None) -> None:
     for name in ("batch", "repo"):
         if getattr(args, name, None):
             setattr(args, name, getattr(args, name).resolve())
-    split = read_split(args.train, args.test)
+    try:
+        split = read_split(args.train, args.test)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"{args.peer}: {error}") from error
     race = Race(split, args.target)
     load_before = os.getloadavg()[0]
     try:
