@@ -32,7 +32,7 @@ setup(
         f'Intended Audience :: {audience}',
         f'Natural Language :: {language}',
         'Programming Language :: Python :: 3',
-        *(f'Programming Language :: Python :: 3.{minor}' for minor in range(oldest, 14)),
+        *(f'Programming Language :: Python :: 3.{minor}' for minor in range(oldest, 15)),
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
     packages=find_packages(include=['resn_nb', 'resn_nb.*']),
