@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Pairs', 'DATASETS', 'Interactions', 'gini', 'split_common', 'split_debiased', 'split_temporal', 'read_interactions',
-           'Dataset', 'cache_dir', 'download', 'load_dataset', 'World', 'Simulated', 'observe', 'simulate']
+           'Dataset', 'cache_dir', 'download', 'load_dataset', 'World', 'Simulated', 'observe', 'simulate', 'label_ids',
+           'pack_labels', 'unpack_labels']
 
 # %% ../nbs/00_data.ipynb #dfee0a8e
 import hashlib, os
@@ -18,6 +19,13 @@ import scipy.sparse as sp
 from fastcore.basics import patch
 
 from .core import check, choose
+
+# %% ../nbs/00_data.ipynb #2efd78e9
+from .labels import as_labels
+from .labels import label_ids, pack_labels, unpack_labels  # noqa: F401
+
+# %% ../nbs/00_data.ipynb #f56fc544
+_all_ = ['label_ids', 'pack_labels', 'unpack_labels']   # had from here, too
 
 # %% ../nbs/00_data.ipynb #ea17797f
 def _binary(x, arg: str) -> tuple[sp.csr_array, int]:
@@ -84,7 +92,9 @@ class Interactions:
         check(self.train.nnz > 0, 'train', 'no interaction', 'at least one')
         for k, n in (('users', self.n_users), ('items', self.n_items), ('time', self.train.nnz)):
             v = getattr(self, k)
-            if v is not None: check(len(v) == n, k, f'{len(v)} values', f'{n} values'); put(k, np.asarray(v))
+            if v is None: continue
+            check(np.ndim(v) == 1 and len(v) == n, k, f'{len(v)} values', f'{n} values')
+            put(k, np.asarray(v) if k == 'time' else as_labels(v, k))
         if self.time is not None: check(bool(np.isfinite(self.time).all()), 'time', 'NaN or infinite times', 'finite times')
         put('notes', tuple(notes))
 
@@ -94,6 +104,11 @@ class Interactions:
     def n_items(self) -> int: return self.train.shape[1]
     @cached_property
     def popularity(self) -> np.ndarray: return np.bincount(self.train.indices, minlength=self.n_items)  # r, (n_items,)
+    @cached_property
+    def known(self) -> sp.csr_array:   # (n_users, n_items)
+        "All that is known of a user but what is tested: train and validation."
+        if self.valid is None: return self.train
+        return _from_keys(np.sort(np.concatenate([_keys(self.train), _keys(self.valid)])), self.train.shape)
 
 # %% ../nbs/00_data.ipynb #d5ca6969
 @patch
