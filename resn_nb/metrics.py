@@ -56,8 +56,8 @@ def _twins(V: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # ids (t,), i
     bits = torch.int32 if V.dtype == torch.float32 else torch.int64
     # + 0 makes -0 and 0 the same
     code = torch.cat([((x + 0.).view(bits) * odd).sum(1) for x in V.split(1 << 12)])
-    ids, where = torch.arange(m, device=V.device), torch.unique(code, return_inverse=True)[1]
-    first = torch.full_like(ids, m).scatter_reduce(0, where, ids, 'amin')[where]
+    which, ids = code.unique(return_inverse=True)[1], torch.arange(m, device=V.device)
+    first = torch.full_like(ids, m).scatter_reduce(0, which, ids, 'amin')[which]
     later = (first < ids).nonzero()[:, 0]
     later = later[(V[later] == V[first[later]]).all(1)]
     return later, first[later]
@@ -67,13 +67,16 @@ def _whole(x, arg: str, least: int, most: int | None = None, more: str = '') -> 
     "`x` as an int; no bool, no float, nothing outside least … most."
     valid = f'≥ {least}' if most is None else f'in {least} … {most}'
     ok = isinstance(x, (int, np.integer)) and not isinstance(x, bool)
-    check(ok and least <= x and (most is None or x <= most), arg, x, f'an integer {valid}{more}')
+    ok = ok and least <= x and (most is None or x <= most)
+    check(ok, arg, x, f'an integer {valid}{more}')
     return int(x)
 
+# %% ../nbs/07_metrics.ipynb #269c607f
 def _array(x, arg: str, valid: str) -> np.ndarray:
     "`x` as a NumPy array of integers; an empty one may have any type."
     try: a = np.asarray(x.cpu() if torch.is_tensor(x) else x)
-    except (TypeError, ValueError) as e: raise ValueError(f'{arg}: found {e}, valid is {valid}') from e
+    except (TypeError, ValueError) as e:
+        raise ValueError(f'{arg}: found {e}, valid is {valid}') from e
     integers = a.dtype.kind in 'iu' or not a.size
     check(integers, arg, f'{a.dtype} of shape {a.shape}', valid)
     return a
@@ -93,12 +96,14 @@ def _ids(users, n: int) -> np.ndarray:  # (b,) int64
 def _pairs(x, shape: tuple[int, int], arg: str) -> sp.csr_array:
     "The pairs of `x` as CSR, sorted and each once, without entries of 0."
     sparse = sp.issparse(x) and x.ndim == 2
-    check(sparse, arg, type(x).__name__, 'a two-dimensional scipy sparse matrix', TypeError)
+    valid = 'a two-dimensional scipy sparse matrix'
+    check(sparse, arg, type(x).__name__, valid, TypeError)
     check(x.shape == shape, arg, x.shape, f'a matrix of shape {shape}')
     try:
         if hasattr(x, 'check_format'): x.check_format(full_check=True)
     except ValueError as e:
-        raise ValueError(f'{arg}: found a damaged matrix ({e}), valid is one with indices in its shape') from e
+        found, valid = f'a damaged matrix ({e})', 'one with indices in its shape'
+        raise ValueError(f'{arg}: found {found}, valid is {valid}') from e
     y = sp.csr_array(x)
     if y.has_canonical_format and y.data.all(): return y
     y = y.copy(); y.sum_duplicates(); y.eliminate_zeros()
@@ -113,12 +118,14 @@ def _table(x, arg: str, row: str) -> torch.Tensor:
         raise TypeError(f'{arg}: found {type(x).__name__}, valid is {valid}') from None
     check(x.ndim == 2, arg, f'shape {tuple(x.shape)}', valid)
     real = x.layout == torch.strided and not x.is_complex() and x.dtype != torch.bool
-    check(real, arg, f'{x.layout}, {x.dtype}', f'{valid}, dense, of real numbers', TypeError)
+    valid = f'{valid}, dense, of real numbers'
+    check(real, arg, f'{x.layout}, {x.dtype}', valid, TypeError)
     if x.numel() and not all(e.isfinite() for e in x.aminmax()):
         found = f'{int((~x.isfinite()).sum()):,} entries that are NaN or infinite'
         check(False, arg, found, 'finite numbers')
     return x
 
+# %% ../nbs/07_metrics.ipynb #c8b13279
 def _tables(U, V) -> tuple[torch.Tensor, torch.Tensor]:
     "Both factor tables in one floating-point type, float32 or better."
     U, V = _table(U, 'U', 'user'), _table(V, 'V', 'item')
@@ -130,7 +137,8 @@ def _tables(U, V) -> tuple[torch.Tensor, torch.Tensor]:
     if U.numel() and V.numel():
         u, v = (max(-float(lo), float(hi)) for lo, hi in (X.aminmax() for X in (U, V)))
         found = f'entries up to {u:.3g} and {v:.3g}'
-        check(d * u * v <= torch.finfo(dtype).max, 'U, V', found, f'no overflow in {dtype}')
+        fits = d * u * v <= torch.finfo(dtype).max
+        check(fits, 'U, V', found, f'no overflow in {dtype}')
     return U, V
 
 # %% ../nbs/07_metrics.ipynb #c0ce2094
@@ -146,11 +154,14 @@ def _adjusted(adjust: Callable, s: torch.Tensor, users: torch.Tensor) -> torch.T
     "`adjust(s, users)`, with its shape and type checked."
     x, wanted = adjust(s, users), tuple(s.shape)
     found = tuple(x.shape) if torch.is_tensor(x) else type(x).__name__
-    check(found == wanted, 'adjust', found, f'a function that returns a tensor of shape {wanted}')
-    check(x.is_floating_point() and x.device == s.device, 'adjust', f'{x.dtype} on {x.device}',
-          f'a function that returns floating-point numbers on {s.device}')
+    valid = f'a function that returns a tensor of shape {wanted}'
+    check(found == wanted, 'adjust', found, valid)
+    fits = x.is_floating_point() and x.device == s.device
+    valid = f'{valid}, of floating-point numbers, on {s.device}'
+    check(fits, 'adjust', f'{x.dtype} on {x.device}', valid)
     return x.contiguous()   # an expanded tensor cannot be masked
 
+# %% ../nbs/07_metrics.ipynb #e94c9ef5
 @torch.no_grad()
 def topk(
     U: torch.Tensor,                # (n, d) user factors, any device
@@ -165,7 +176,7 @@ def topk(
     adjust: Callable | None = None,
     # memory for one block of scores; a few times this is needed in all
     block_bytes: int = 64 << 20,
-) -> torch.LongTensor:  # (b, k) ids, best first, on the device of U; -1 behind the last candidate
+) -> torch.LongTensor:  # (b, k) item ids, best first, -1 behind the last; on U's device
     """The k best unseen items of each user; equal scores go by item id, lower first.
 
     Raises ValueError or TypeError, naming the argument, for factors that are not two
@@ -178,7 +189,8 @@ def topk(
     check(fits, 'U, V', found, f'the shape of the interactions, {shape}')
     if seen is not None: seen = _pairs(seen, (n, m), 'seen')
     k, users = _whole(k, 'k', 1, m, ', the number of items'), _ids(users, n)
-    check(adjust is None or callable(adjust), 'adjust', adjust, 'a function or None', TypeError)
+    able = adjust is None or callable(adjust)
+    check(able, 'adjust', adjust, 'a function or None', TypeError)
     block = max(1, min(len(users), _whole(block_bytes, 'block_bytes', 1) // (m * size)))
     scores, (later, first) = U.new_empty(block, m), _twins(V)
     out = torch.empty(len(users), k, dtype=torch.long, device=U.device)
@@ -204,7 +216,8 @@ def cold_users(data: Interactions) -> np.ndarray:  # bool, (n_users,)
 # %% ../nbs/07_metrics.ipynb #f9b8993f
 def popular_lists(
     data: Interactions,         # popularity is counted from its train part
-    # (n_users, n_items), its non-zero entries must not be recommended; None: no such pair
+    # (n_users, n_items), its non-zero entries must not be recommended;
+    # None: every item is a candidate
     seen: sp.csr_array | None,
     k: int = 20,                # length of the lists, 1 … n_items
     users=None,                 # ids of the users wanted, (b,); None: all
@@ -227,9 +240,11 @@ def _listed(ids, m: int, arg: str) -> np.ndarray:  # (N, k) int64
     x = x.astype(np.int64, copy=False)
     s = np.sort(x, 1)
     twice = ((s[:, 1:] == s[:, :-1]) & (s[:, 1:] >= 0)).any(1)
-    check(not twice.any(), arg, f'an item twice in list {twice.argmax()}', 'distinct items')
+    found = f'an item twice in list {twice.argmax()}'
+    check(not twice.any(), arg, found, 'distinct items')
     return x
 
+# %% ../nbs/07_metrics.ipynb #40239bf2
 @dataclass(frozen=True, eq=False)
 class Lists:
     "Ranked lists of the evaluated users, and what metrics compare them with."
@@ -246,11 +261,12 @@ class Lists:
         n, m = shape = data.n_users, data.n_items
         put('ids', _listed(self.ids, m, 'ids'))
         put('users', _ids(self.users, n))
-        for part in ('relevant', 'seen'): put(part, _pairs(getattr(self, part), shape, part))
+        put('relevant', _pairs(self.relevant, shape, 'relevant'))
+        put('seen', _pairs(self.seen, shape, 'seen'))
         found, N = f'{len(self.users)} of them', len(self.ids)
         check(len(self.users) == N, 'users', found, f'one for each of {N} lists')
-        least = 'users with a relevant item each'
-        check(bool(self.n_relevant.all()), 'users', 'a user without relevant items', least)
+        found, valid = 'a user without relevant items', 'users with one at least'
+        check(bool(self.n_relevant.all()), 'users', found, valid)
         put('n_groups', _whole(self.n_groups, 'n_groups', 1, 1000))
 
     @property
@@ -292,7 +308,7 @@ class Lists:
         return (keys[at] == wanted) & self.filled
 
     def mean(self, value: np.ndarray) -> float:  # (m,) → a number; NaN without any item
-        "Mean of an item property over each list, then over users; empty lists have none."
+        "Mean of an item property over a list, then over users; empty lists have none."
         n = self.filled.sum(1)
         if not n.any(): return float('nan')
         return float(((value[self.ids] * self.filled).sum(1)[n > 0] / n[n > 0]).mean())
@@ -346,7 +362,7 @@ def slot_gini(l: Lists) -> float:
 
 # %% ../nbs/07_metrics.ipynb #bcd39464
 def ndcg_unpopular(l: Lists) -> float:
-    "NDCG where only test items outside the most popular group count, of users who have such."
+    "NDCG of test items outside the most popular group, over users who have such."
     rare = l.group < l.n_groups - 1
     n = (l.relevant @ rare.astype(float))[l.users].astype(int)
     return _ndcg((l.hits & rare[l.ids])[n > 0], n[n > 0]) if n.any() else 0.
@@ -404,12 +420,13 @@ METRICS: dict[str, Callable[[Lists], float | list]] = dict(
     ndcg=ndcg, recall=recall, precision=precision, hit=hit,
     popular_ratio=popular_ratio, arp=arp, gini=slot_gini,
     coverage=coverage, novelty=novelty, diversity=diversity, serendipity=serendipity,
-    ndcg_unpopular=ndcg_unpopular, miscalibration=miscalibration, group_shares=group_shares)
+    ndcg_unpopular=ndcg_unpopular, miscalibration=miscalibration,
+    group_shares=group_shares)
 
 # %% ../nbs/07_metrics.ipynb #7908cd33
 @torch.no_grad()
 def _factors(model):
-    "The pair (U, V) of a model: from `.embeddings()`, from its factors, or the pair itself."
+    "The pair (U, V): from `.embeddings()`, from a model's factors, or the pair itself."
     if hasattr(model, 'embeddings'):
         training = getattr(model, 'training', False)
         if training: model.eval()   # noise and dropout are for training
@@ -418,9 +435,10 @@ def _factors(model):
     elif hasattr(model, 'user_factors') and hasattr(model, 'item_factors'):
         pair = model.user_factors, model.item_factors
     else: pair = model
-    check(isinstance(pair, (tuple, list)) and len(pair) == 2, 'model', type(model).__name__,
-          'a pair (U, V), or an object with embeddings() that gives one, '
-          'or with user_factors and item_factors', TypeError)
+    valid = ('a pair (U, V), or an object with embeddings() that gives one, '
+             'or with user_factors and item_factors')
+    two = isinstance(pair, (tuple, list)) and len(pair) == 2
+    check(two, 'model', type(model).__name__, valid, TypeError)
     return pair
 
 # %% ../nbs/07_metrics.ipynb #336c28f7
@@ -431,25 +449,29 @@ def _part(data: Interactions, split: str) -> tuple[sp.csr_array, sp.csr_array]:
     _interactions(data)
     has = lambda s: getattr(data, s) is not None and getattr(data, s).nnz > 0
     if not has(split):
-        there = ', '.join(filter(has, ('valid', 'test'))) or 'none; see the splits in resn_nb.data'
+        there = ', '.join(filter(has, ('valid', 'test')))
+        there = there or 'none; see the splits in resn_nb.data'
         check(False, 'split', split, f'a part that {data.name} has: {there}')
     both = split == 'test' and data.valid is not None
     return getattr(data, split), data.train + data.valid if both else data.train
 
+# %% ../nbs/07_metrics.ipynb #b125bf52
 def _asked(
     data: Interactions,
     relevant: sp.csr_array,  # (n_users, n_items) the part to find
     cold: str,               # as for `evaluate`
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    "Ids of the users who count, (N,); which of them are cold, (N,); how many cold there are."
+    "Ids of the users who count, (N,); which are cold, (N,); how many cold there are."
     known = isinstance(cold, str) and cold in ('skip', 'popular', 'error')
     check(known, 'cold', cold, "'skip', 'popular' or 'error'")
     users = np.flatnonzero(np.diff(relevant.indptr))
     new = cold_users(data)[users]
     n, of = int(new.sum()), f'{len(users):,} users without training data'
-    check(not (n and cold == 'error'), 'cold', f'{n:,} of {of}', "none, or cold='skip' or 'popular'")
+    refused = n > 0 and cold == 'error'
+    check(not refused, 'cold', f'{n:,} of {of}', "none, or cold='skip' or 'popular'")
     if cold == 'skip': users, new = users[~new], new[~new]
-    check(len(users) > 0, 'cold', f'skip, and {n:,} of {of}', "'popular', or data with warm users")
+    found = f'skip, and {n:,} of {of}'
+    check(len(users) > 0, 'cold', found, "'popular', or data with warm users")
     return users, new, n
 
 # %% ../nbs/07_metrics.ipynb #cfdc8c2c
@@ -466,7 +488,8 @@ def _names(metrics) -> tuple[str, ...]:
     if metrics is None: return tuple(METRICS)
     names = (metrics,) if isinstance(metrics, str) else metrics
     several = isinstance(names, (tuple, list, set, dict))
-    check(several, 'metrics', metrics, 'a name or several of METRICS, or None', TypeError)
+    valid = 'a name or several of METRICS, or None'
+    check(several, 'metrics', metrics, valid, TypeError)
     for name in names: choose(METRICS, name, 'metrics')
     return tuple(names)
 
@@ -513,11 +536,11 @@ def evaluate(
 
 # %% ../nbs/07_metrics.ipynb #d4d8c1a9
 def intra_list_diversity(
-    lists,                        # (N, k) item ids as from `topk`; -1 where a list is short
+    lists,                        # (N, k) item ids; -1 where a list is short
     data: Interactions,           # its train part says who met what
     block_bytes: int = 64 << 20,  # memory for one block of summed columns
 ) -> float:  # 0 (the same users met all items of a list) … 1 (nobody met two of them)
-    """1 - mean cosine between the train columns of two items of a list (Ziegler et al. 2005).
+    """1 - mean cosine between the train columns of two items of a list.
 
     Raises ValueError for ids that `data` does not have, an item twice in a list, or
     no list of two items."""
