@@ -7,7 +7,7 @@ __all__ = ['ALONE', 'Ranks', 'sharded_norm', 'sharded_penalty', 'sharded_spectru
            'leave', 'join']
 
 # %% ../nbs/14_distributed.ipynb #2db8b38a
-import atexit, builtins, contextlib, copy, datetime, json, os
+import atexit, builtins, contextlib, copy, datetime, json, math, os, socket
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,27 +15,42 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from fastcore.basics import patch
+
 from .core import check, choose
 from .data import Interactions
 from . import losses, metrics, spectral
 from .losses import Batch, Positives, pair_scores, uniform
 from .methods import Method, ReSN
-from .metrics import METRICS, Lists, topk
+from .metrics import METRICS, Lists, cold_users, topk
 from .models import MF
-from .spectral import NORMS, _DTYPES, _cholesky, _factors, _gram, _Known, _root, _safe, _times, _top, _unit, _weighted
+from .spectral import NORMS, _DTYPES, _cholesky, _factors, _gram, _Known, _root
+from .spectral import _safe, _times, _top, _unit, _weighted
 
 # %% ../nbs/14_distributed.ipynb #d97ba5c2
+def _seconds(timeout: float | None) -> float:
+    "A timeout in seconds: the argument, or else $RESN_TIMEOUT, or 40."
+    arg = '$RESN_TIMEOUT' if timeout is None else 'timeout'
+    given = os.environ.get('RESN_TIMEOUT', 40) if timeout is None else timeout
+    try: seconds = float(given)
+    except (TypeError, ValueError): seconds = math.nan
+    check(0 < seconds < 1e6, arg, given, 'a number of seconds > 0 and < 1,000,000')
+    return seconds
+
 class Ranks:
     "The ranks of `torch.distributed`: who owns which rows, and how they talk."
     def __init__(self,
         device: torch.device | str = 'cpu',   # of the tensors to be sent: CUDA for nccl
-        timeout: float | None = None,         # seconds that a rank may stay silent; default: $RESN_TIMEOUT or 40
+        # seconds that a rank may stay silent, > 0; default: $RESN_TIMEOUT or 40
+        timeout: float | None = None,
     ):
-        check(dist.is_initialized(), 'torch.distributed', 'no process group', 'one made by torchrun and init_process_group')
-        self.rank, self.size, self.device = dist.get_rank(), dist.get_world_size(), torch.device(device)
-        self.timeout = float(os.environ.get('RESN_TIMEOUT', 40)) if timeout is None else timeout
-        check(self.timeout > 0, 'timeout', self.timeout, 'seconds > 0')
-        with self._talking('meeting'): self.group = dist.new_group(timeout=datetime.timedelta(seconds=self.timeout))
+        valid = 'one made by torchrun and init_process_group'
+        check(dist.is_initialized(), 'torch.distributed', 'no process group', valid)
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self.device, self.timeout = torch.device(device), _seconds(timeout)
+        with self._talking('meeting'):
+            patience = datetime.timedelta(seconds=self.timeout)
+            self.group = dist.new_group(timeout=patience)
     @property
     def root(self) -> bool: return self.rank == 0
 
@@ -48,12 +63,13 @@ class Ranks:
     def _talking(self, doing: str):
         try: yield
         except RuntimeError as e:
-            why = f'no answer within {self.timeout:g} s' if 'timed out' in str(e).lower() or 'timeout' in str(e).lower() else 'connection lost'
-            raise ConnectionError(f'rank {self.rank} of {self.size}: {why} while {doing}; another rank has died or hangs') from e
+            late = any(word in str(e).lower() for word in ('timed out', 'timeout'))
+            why = f'no answer within {self.timeout:g} s' if late else 'connection lost'
+            me = f'rank {self.rank} of {self.size}'
+            end = 'another rank has died or hangs'
+            raise ConnectionError(f'{me}: {why} while {doing}; {end}') from e
 
 # %% ../nbs/14_distributed.ipynb #ff8bfc71
-from fastcore.basics import patch
-
 @patch
 def sum(self: Ranks, x: Tensor, doing: str = 'adding up') -> Tensor:
     "The sum of all ranks' x, on every rank, in place."
@@ -61,7 +77,9 @@ def sum(self: Ranks, x: Tensor, doing: str = 'adding up') -> Tensor:
     return x
 
 @patch
-def all(self: Ranks, x: Tensor, doing: str = 'comparing notes') -> Tensor:   # (size, …)
+def all(
+    self: Ranks, x: Tensor, doing: str = 'comparing notes',
+) -> Tensor:   # (size, …)
     "Every rank's x, stacked in the order of ranks; equal shapes."
     out = [torch.empty_like(x) for _ in range(self.size)]
     with self._talking(doing): dist.all_gather(out, x.contiguous(), group=self.group)
@@ -74,36 +92,53 @@ def told(self: Ranks, x: Tensor, doing: str = 'listening to rank 0') -> Tensor:
     return x
 
 @patch
-def say(self: Ranks, obj=None, patient: bool = False, doing: str = 'listening to rank 0'):
+def say(self: Ranks,
+    obj=None,                # counts on rank 0 only
+    patient: bool = False,   # wait as long as for one that loads its data
+    doing: str = 'listening to rank 0',
+):
     "Rank 0's `obj`, on every rank; anything that JSON can hold."
     if patient: return self._patient().say(obj, doing=doing)
-    raw = torch.tensor(list(json.dumps(obj).encode()) if self.root else [], dtype=torch.uint8, device=self.device)
+    raw = list(json.dumps(obj).encode()) if self.root else []
+    raw = torch.tensor(raw, dtype=torch.uint8, device=self.device)
     n = self.told(torch.tensor([len(raw)], device=self.device), doing)
-    return json.loads(bytes(self.told(raw if self.root else raw.new_empty(int(n)), doing).tolist()))
+    if not self.root: raw = raw.new_empty(int(n))
+    return json.loads(bytes(self.told(raw, doing).tolist()))
 
+# %% ../nbs/14_distributed.ipynb #b050a436
 @patch
-def rows(self: Ranks, x: Tensor, n: int, everyone: bool = True, doing: str = 'collecting rows') -> Tensor | None:   # (n, …)
-    "The table of n rows whose parts the ranks hold: on every rank, or on rank 0 alone (None elsewhere)."
-    out, x = x.new_empty(n, *x.shape[1:]) if everyone or self.root else None, x.detach().contiguous()
-    if out is not None: out[self.part_of(n)] = x
+def rows(self: Ranks,
+    x: Tensor,               # this rank's rows
+    n: int,                  # rows of the whole table
+    everyone: bool = True,   # False: on rank 0 alone, None elsewhere
+    doing: str = 'collecting rows',
+) -> Tensor | None:          # (n, …)
+    "The table of n rows whose parts the ranks hold."
+    x, here = x.detach().contiguous(), everyone or self.root
+    out = x.new_empty(n, *x.shape[1:]) if here else None
+    if here: out[self.part_of(n)] = x
     with self._talking(doing):
         for r in range(self.size):
-            here = self.part_of(n, r)
-            if here.start == here.stop: continue
-            if everyone: dist.broadcast(out[here], r, group=self.group)
-            elif r and self.root: dist.recv(out[here], r, group=self.group)
+            part = self.part_of(n, r)
+            if part.start == part.stop: continue
+            if everyone: dist.broadcast(out[part], r, group=self.group)
+            elif r and self.root: dist.recv(out[part], r, group=self.group)
             elif r and self.rank == r: dist.send(x, 0, group=self.group)
     return out
 
 # %% ../nbs/14_distributed.ipynb #1f0db957
-_OK, _QR, _BAD = 0., 1., 2.   # how an answer starts: solved; to be solved by QR; there is no finite answer
+# how an answer starts: solved; to be solved by QR; there is no finite answer
+_OK, _QR, _BAD = 0., 1., 2.
 
 def _answer(R: Tensor | None, S: Tensor | None, final: bool) -> Tensor:   # (2 + 4d,)
-    "Rank 0's answer (status, σ, a, z, b, y) from the triangles of U and V; asks for QR where these would cost more than 1e-12."
-    if R is None or not (R.abs().max() * S.abs().max()).isfinite(): return torch.full((2,), _BAD if final else _QR, dtype=torch.float64)
+    "Rank 0's answer (status, σ, a, z, b, y) from the triangles; or it asks for QR."
+    if R is None or S is None or not (R.abs().max() * S.abs().max()).isfinite():
+        return torch.full((2,), _BAD if final else _QR, dtype=torch.float64)
     sigma, a, z, b, y = _top(R, S)
+    # a larger factor would cost more than 1e-12 of σ
     fine = final or max(a.abs() @ R.norm(dim=0), b.abs() @ S.norm(dim=0)) <= 100
-    return torch.cat([sigma.new_tensor([_OK if fine else _QR]), sigma[None], a, z, b, y])
+    status = sigma.new_tensor([_OK if fine else _QR])
+    return torch.cat([status, sigma[None], a, z, b, y])
 
 def _triangle(X: Tensor) -> Tensor:   # (d, d), float64
     "The triangle of X's thin QR, filled up with rows of zeros."
@@ -111,48 +146,78 @@ def _triangle(X: Tensor) -> Tensor:   # (d, d), float64
     return torch.cat([R, R.new_zeros(X.shape[1] - len(R), X.shape[1])])
 
 # %% ../nbs/14_distributed.ipynb #35702cce
+def _check_arguments(U, V, method: str, iterations: int, methods: list[str]) -> None:
+    "One rank's arguments; no row is fine."
+    empty = lambda X: hasattr(X, 'shape') and X.ndim == 2 and not len(X)
+    _factors(*[X.new_empty(1, X.shape[1]) if empty(X) else X for X in (U, V)])
+    choose(dict.fromkeys(methods), method, 'method')
+    whole = isinstance(iterations, int) and not isinstance(iterations, bool)
+    valid = 'an integer in 1 … 10,000'
+    check(whole and 1 <= iterations <= 10_000, 'iterations', iterations, valid)
+
 def _agree(U: Tensor, V: Tensor, ranks: Ranks, method: str, iterations: int) -> None:
-    "Every rank was called alike, and there are rows; the same error on all ranks otherwise."
+    "Every rank was called alike, and there are rows; else the same error on all ranks."
     wrong, methods = None, [m for m in NORMS if m != 'random']
-    try:
-        _factors(*[X if not hasattr(X, 'shape') or X.ndim != 2 or len(X) else X.new_empty(1, X.shape[1]) for X in (U, V)])   # no row is fine
-        choose(dict.fromkeys(methods), method, 'method')
-        check(isinstance(iterations, int) and iterations >= 1, 'iterations', iterations, 'an integer ≥ 1')
+    try: _check_arguments(U, V, method, iterations, methods)
     except (TypeError, ValueError) as e: wrong = e
-    mine = [0] * 6 if wrong else [U.shape[1], _DTYPES.index(U.dtype), methods.index(method), iterations, len(U), len(V)]
-    notes = ranks.all(torch.tensor([wrong is not None, *mine], device=ranks.device), 'comparing arguments').cpu()
+    mine = [0] * 6
+    if not wrong:
+        numbers = _DTYPES.index(U.dtype), methods.index(method)
+        mine = [U.shape[1], *numbers, iterations, len(U), len(V)]
+    notes = torch.tensor([wrong is not None, *mine], device=ranks.device)
+    notes = ranks.all(notes, 'comparing arguments').cpu()
     if wrong: raise wrong
     bad = notes[:, 0].nonzero().ravel().tolist()
-    check(not bad, 'U, V', f'arguments that rank {bad} refuses', 'good arguments on every rank')
-    for j, arg in enumerate(('columns of U and V', 'dtype (by number)', 'method (by number)', 'iterations'), 1):
-        check(len(notes[:, j].unique()) == 1, arg, notes[:, j].tolist(), 'the same on every rank')
-    for arg, k in zip('UV', notes[:, 5:].sum(0)): check(k > 0, arg, 'no row on any rank', 'at least one row')
+    valid = 'good arguments on every rank'
+    check(not bad, 'U, V', f'arguments that rank {bad} refuses', valid)
+    args = 'columns of U and V', 'dtype (by number)', 'method (by number)', 'iterations'
+    for j, arg in enumerate(args, 1):
+        found = notes[:, j]
+        check(len(found.unique()) == 1, arg, found.tolist(), 'the same on every rank')
+    for arg, k in zip('UV', notes[:, 5:].sum(0)):
+        check(k > 0, arg, 'no row on any rank', 'at least one row')
 
 def _refuse(U: Tensor, V: Tensor, ranks: Ranks) -> None:
     "Say on every rank which factor, and whose part of it, is not finite."
-    bad = ranks.all(torch.tensor([int((~X.isfinite()).sum()) for X in (U, V)], device=ranks.device))
+    bad = [int((~X.isfinite()).sum()) for X in (U, V)]
+    bad = ranks.all(torch.tensor(bad, device=ranks.device))
     for arg, k in zip('UV', bad.T):
-        check(not k.any(), arg, f'{int(k.sum())} NaN or infinite entries, on rank {k.nonzero().ravel().tolist()}', 'finite entries')
-    check(False, 'U, V', 'finite entries whose products overflow', 'factors of a moderate scale')
+        where = k.nonzero().ravel().tolist()
+        found = f'{int(k.sum())} NaN or infinite entries, on rank {where}'
+        check(not k.any(), arg, found, 'finite entries')
+    found = 'finite entries whose products overflow'
+    check(False, 'U, V', found, 'factors of a moderate scale')
 
 # %% ../nbs/14_distributed.ipynb #32b3a612
-def _solve(R: Tensor | None, S: Tensor | None, final: bool, d: int, ranks: Ranks) -> Tensor:   # (2 + 4d,)
+def _solve(
+    R: Tensor | None, S: Tensor | None, final: bool, d: int, ranks: Ranks,
+) -> Tensor:   # (2 + 4d,)
     "Rank 0's answer, on every rank."
     out = torch.zeros(2 + 4 * d, dtype=torch.float64, device=ranks.device)
     if ranks.root: x = _answer(R, S, final); out[:len(x)] = x
     return ranks.told(out, 'waiting for the singular vectors')
 
-def _triangles(U: Tensor, V: Tensor, ranks: Ranks) -> tuple[Tensor, Tensor]:   # (d, d) each
+def _triangles(
+    U: Tensor, V: Tensor, ranks: Ranks,
+) -> tuple[Tensor, Tensor]:   # (d, d) each
     "The triangles of the thin QR of all U and of all V: TSQR."
-    both = ranks.all(torch.stack([_triangle(U), _triangle(V)]).to(ranks.device), 'exchanging QR factors')
+    both = torch.stack([_triangle(U), _triangle(V)]).to(ranks.device)
+    both = ranks.all(both, 'exchanging QR factors')
     return tuple(_root(both[:, i].flatten(0, 1), True) for i in (0, 1))
 
+def _gram_and_rows(X: Tensor) -> Tensor:   # (d + 1, d), float64
+    "XᵀX, and in a last row how many rows X has."
+    n_rows = X.new_full((1, X.shape[1]), len(X), dtype=torch.float64)
+    return torch.cat([_gram(X), n_rows])
+
 @torch.no_grad()
-def _exact(U: Tensor, V: Tensor, ranks: Ranks) -> Tensor:   # (σ, a, z, b, y) in one, (1 + 4d,)
-    d = U.shape[1]
-    mine = torch.stack([torch.cat([_gram(X), X.new_full((1, d), len(X), dtype=torch.float64)]) for X in (U, V)])   # and the number of rows
+def _exact(U: Tensor, V: Tensor, ranks: Ranks) -> Tensor:   # (1 + 4d,): σ, a, z, b, y
+    "The exact norm and its vectors, on every rank."
+    d, roots = U.shape[1], (None, None)
+    mine = torch.stack([_gram_and_rows(X) for X in (U, V)])
     grams = ranks.sum(mine.to(ranks.device), 'adding up the Gram matrices')
-    answer = _solve(*(_cholesky(A[:-1]) if A[-1, 0] > d else None for A in grams) if ranks.root else (None, None), False, d, ranks)
+    if ranks.root: roots = [_cholesky(A[:-1]) if A[-1, 0] > d else None for A in grams]
+    answer = _solve(*roots, False, d, ranks)
     if answer[0] == _QR: answer = _solve(*_triangles(U, V, ranks), True, d, ranks)
     if answer[0] == _BAD: _refuse(U, V, ranks)
     return answer[1:]
@@ -162,9 +227,11 @@ def _power(U: Tensor, V: Tensor, ranks: Ranks, k: int) -> Tensor:   # as `_exact
     "k power steps from q ∝ V Uᵀ1; k = 0 is the paper's approximation."
     def times(X, v):
         g, length = _times(X, v.to(X.device))
-        both = ranks.sum(torch.cat([g, length.square()[None]]).to(ranks.device), 'adding up a power step')
+        both = torch.cat([g, length.square()[None]]).to(ranks.device)
+        both = ranks.sum(both, 'adding up a power step')
         return both[:-1], both[-1].sqrt()
-    s = ranks.sum(_weighted(U, U.new_ones(len(U), dtype=torch.float64)).to(ranks.device), 'adding up the users')
+    users = _weighted(U, U.new_ones(len(U), dtype=torch.float64))
+    s = ranks.sum(users.to(ranks.device), 'adding up the users')
     for _ in range(k + 1):
         s = _unit(s)
         z, length = times(V, s)
@@ -180,162 +247,275 @@ def sharded_norm(
     ranks: Ranks,             # all of them must call, with the same options
     method: str = 'exact',    # exact | popularity | power, see `spectral_norm`
     *,
-    iterations: int = 3,      # ≥ 1, power steps of `power`
-    compare: bool = True,     # compare arguments first; False in a loop that has done so, saves a message
+    iterations: int = 3,      # power steps of `power`, 1 … 10,000
+    # compare arguments first; False in a loop that has done so: it saves a message
+    compare: bool = True,
 ) -> Tensor:                  # [], on every rank the same
-    "Largest singular value of U Vᵀ for the U and V of all ranks together; the gradient is that of this rank's rows."
-    if compare: _agree(U, V, ranks, method, iterations)
-    found = _exact(U, V, ranks) if method == 'exact' else _power(U, V, ranks, iterations if method == 'power' else 0)
-    sigma, *vectors = found.to(U.device).split([1] + 4 * [U.shape[1]])
-    return _Known.apply(U, V, sigma[0], *vectors).to(torch.promote_types(U.dtype, torch.float32))
+    """Largest singular value of U Vᵀ for the U and V of all ranks together; the
+    gradient is that of this rank's rows.
 
-def sharded_penalty(U: Tensor, V: Tensor, ranks: Ranks, method: str = 'exact', **options) -> Tensor:   # []
+    Raises, on every rank, ValueError or TypeError for arguments that any rank refuses
+    or that differ, and ConnectionError where a rank has died or hangs."""
+    if compare: _agree(U, V, ranks, method, iterations)
+    steps = iterations if method == 'power' else 0
+    exact = method == 'exact'
+    found = _exact(U, V, ranks) if exact else _power(U, V, ranks, steps)
+    sigma, *vectors = found.to(U.device).split([1] + 4 * [U.shape[1]])
+    norm = _Known.apply(U, V, sigma[0], *vectors)
+    return norm.to(torch.promote_types(U.dtype, torch.float32))
+
+# %% ../nbs/14_distributed.ipynb #8c30dbe8
+def sharded_penalty(
+    U: Tensor,              # (n_r, d) this rank's users
+    V: Tensor,              # (m_r, d) this rank's items
+    ranks: Ranks,           # all of them must call, with the same options
+    method: str = 'exact',  # exact | popularity | power
+    **options,              # of `sharded_norm`
+) -> Tensor:                # []
     "σ₁² of `sharded_norm`, the term that β multiplies."
     return sharded_norm(U, V, ranks, method, **options).square()
 
 # %% ../nbs/14_distributed.ipynb #9ab8d2cd
 @torch.no_grad()
-def sharded_spectrum(U: Tensor, V: Tensor, ranks: Ranks) -> Tensor:   # (d,) descending, on every rank the same
+def sharded_spectrum(
+    U: Tensor,      # (n_r, d) this rank's users
+    V: Tensor,      # (m_r, d) this rank's items
+    ranks: Ranks,   # all of them must call
+) -> Tensor:        # (d,) descending, on every rank the same
     "All singular values of U Vᵀ, see `spectrum`."
     _agree(U, V, ranks, 'exact', 1)
     R, S = _triangles(U, V, ranks)
     if not (R.abs().max() * S.abs().max()).isfinite(): _refuse(U, V, ranks)
-    return ranks.told(spectral.spectrum(R, S), 'waiting for the spectrum').to(U.device, torch.promote_types(U.dtype, torch.float32))
+    s = ranks.told(spectral.spectrum(R, S), 'waiting for the spectrum')
+    return s.to(U.device, torch.promote_types(U.dtype, torch.float32))
 
+# %% ../nbs/14_distributed.ipynb #6e17b42b
 @torch.no_grad()
-def sharded_alignment(U: Tensor, V: Tensor, popularity: Tensor, ranks: Ranks) -> float:   # popularity: (m_r,) of this rank's items
-    "cos(q₁, r), see `popularity_alignment`; NaN if U Vᵀ = 0."
+def sharded_alignment(
+    U: Tensor,            # (n_r, d) this rank's users
+    V: Tensor,            # (m_r, d) this rank's items
+    popularity: Tensor,   # (m_r,) of this rank's items
+    ranks: Ranks,         # all of them must call
+) -> float:               # 0 … 1; NaN if U Vᵀ = 0
+    "cos(q₁, r), see `popularity_alignment`."
     _agree(U, V, ranks, 'exact', 1)
     found, d, r = _exact(U, V, ranks), U.shape[1], popularity.double()
     sums = torch.cat([_weighted(V, r), r.square().sum()[None]])
     sums = ranks.sum(sums.to(ranks.device), 'adding up the popularity')
-    return float((found[1 + 2 * d:1 + 3 * d] @ sums[:-1]).abs() / sums[-1].sqrt()) if found[0] > 0 else float('nan')
+    if not found[0] > 0: return float('nan')
+    b = found[1 + 2 * d:1 + 3 * d]
+    return float((b @ sums[:-1]).abs() / sums[-1].sqrt())
 
 # %% ../nbs/14_distributed.ipynb #fd92341d
 class Alone:
-    "One process: has everything, talks to nobody. `Ranks` answers the same questions for many."
+    "One process: has everything, talks to nobody. `Ranks` answers the same for many."
     rank, size, root = 0, 1, True
-    def takes(self, model: str, solver: str, method: Method) -> None: "Refuse what cannot be split."
-    def agree(self, facts: dict) -> None: "All ranks were called with the same `facts`, or all raise."
-    def first(self, act): "What rank 0 does for all, on disk; its error is everyone's."; return act()
-    def say(self, obj, patient: bool = False): "Rank 0's `obj`."; return obj
-    def shard(self, model: nn.Module) -> nn.Module: "The model with this rank's rows."; return model
-    def adapt(self, method: Method) -> Method: "The method, for a batch in parts."; return method
-    def draw(self, *args) -> Batch: "This rank's users of a batch."; return losses.draw(*args)
-    def own(self, V: Tensor) -> Tensor: "The rows of a table kept by all that this rank counts."; return V
-    def reduce(self, model: nn.Module) -> None: "Add up the gradients of what all keep."
-    def total(self, *sums) -> list[float]: "Sums over the ranks."; return [float(x) for x in sums]
-    def largest(self, *X: Tensor) -> float: "Largest absolute entry."; return max(x.abs().max().item() for x in X)
-    def spectrum(self, U: Tensor, V: Tensor) -> Tensor: return spectral.spectrum(U, V)
-    def alignment(self, U: Tensor, V: Tensor, popularity: Tensor) -> float: return spectral.popularity_alignment(U, V, popularity)
-    def evaluate(self, factors, *args, **kwargs) -> dict: return metrics.evaluate(factors, *args, **kwargs)
-    def whole(self, tensors: dict, model: nn.Module) -> dict: "A state's tensors with all rows, on rank 0."; return tensors
-    def part(self, tensors: dict, model: nn.Module) -> dict: "The reverse: this rank's rows."; return tensors
-    def users(self, U: Tensor, model: nn.Module) -> Tensor: "All users' rows, on every rank."; return U
+    def takes(self, model: str, solver: str, method: Method) -> None:
+        "Refuse what cannot be split."
+    def agree(self, facts: dict) -> None:
+        "All ranks were called with the same `facts`, or all raise."
+    def first(self, act):
+        "What rank 0 does for all, on disk; its error is everyone's."
+        return act()
+    def say(self, obj, patient: bool = False):
+        "Rank 0's `obj`."
+        return obj
+    def shard(self, model: nn.Module) -> nn.Module:
+        "The model with this rank's rows."
+        return model
+    def adapt(self, method: Method) -> Method:
+        "The method, for a batch in parts."
+        return method
+    def draw(self, *args) -> Batch:
+        "This rank's users of a batch."
+        return losses.draw(*args)
+    def own(self, V: Tensor) -> Tensor:
+        "The rows of a table kept by all that this rank counts."
+        return V
+    def reduce(self, model: nn.Module) -> None:
+        "Add up the gradients of what all keep."
+    def total(self, *sums) -> list[float]:
+        "Sums over the ranks."
+        return [float(x) for x in sums]
+    def largest(self, *X: Tensor) -> float:
+        "Largest absolute entry."
+        return max(x.abs().max().item() for x in X)
+    def spectrum(self, U: Tensor, V: Tensor) -> Tensor:   # (d,)
+        "Singular values of the scores."
+        return spectral.spectrum(U, V)
+    def alignment(self, U: Tensor, V: Tensor, popularity: Tensor) -> float:
+        "cos(q₁, r)"
+        return spectral.popularity_alignment(U, V, popularity)
+    def evaluate(self, factors, *args, **kwargs) -> dict:
+        "Metrics, without a word on users left out: it is asked every few epochs."
+        return metrics.evaluate(factors, *args, say=False, **kwargs)
+    def whole(self, tensors: dict, model: nn.Module) -> dict:
+        "A state's tensors with all rows, on rank 0."
+        return tensors
+    def part(self, tensors: dict, model: nn.Module) -> dict:
+        "The reverse: this rank's rows."
+        return tensors
+    def users(self, U: Tensor, model: nn.Module) -> Tensor:   # (n_users, d)
+        "All users' rows, on every rank."
+        return U
 
 ALONE = Alone()
 
 # %% ../nbs/14_distributed.ipynb #68a5574d
 @patch
 def shard(self: Ranks, model: nn.Module) -> nn.Module:
-    "Keep this rank's rows of the user table; `model.n_users` remembers how many there were."
-    check(type(model) is MF, 'model', type(model).__name__, 'mf when trained by several processes: other backbones mix the rows of all users')
+    "Keep this rank's rows of the user table; `model.n_users` is how many there were."
+    valid = 'mf when trained by several processes: other backbones mix all users\' rows'
+    check(type(model) is MF, 'model', type(model).__name__, valid)
     model.n_users = len(model.user)
     model.user = nn.Parameter(model.user.detach()[self.part_of(model.n_users)].clone())
     return model
 
 @patch
-def own(self: Ranks, V: Tensor) -> Tensor: return V[self.part_of(len(V))]
+def own(self: Ranks, V: Tensor) -> Tensor:
+    return V[self.part_of(len(V))]
 
 @patch
-def draw(self: Ranks, model: nn.Module, positives: Positives, users: Tensor, negatives: int, generator: torch.Generator, sample=uniform) -> Batch:
-    "This rank's users of the batch, with the negatives that one process would draw for them."
+def draw(self: Ranks,
+    model: nn.Module,
+    positives: Positives,
+    users: Tensor,                # (B,) the batch of all ranks together
+    negatives: int,               # a positive
+    generator: torch.Generator,   # in the same state on every rank
+    sample=uniform,               # of an adapted method, so uniform draws
+) -> Batch:
+    "This rank's users, with the negatives that one process would draw for them."
     mine = self.part_of(model.n_users)
     keep = (users >= mine.start) & (users < mine.stop)
     degree, own = positives.degree[users], users[keep]
-    t = torch.randint(1 << 62, (int(degree.sum()), negatives), generator=generator, device=users.device)[keep.repeat_interleave(degree)]
+    shape, here = (int(degree.sum()), negatives), dict(device=users.device)
+    t = torch.randint(1 << 62, shape, generator=generator, **here)
+    t = t[keep.repeat_interleave(degree)]
     rows, items = positives.of(own)
-    neg = positives.nth(own[rows].repeat_interleave(negatives), t.ravel()).view(-1, negatives)
+    neg = positives.nth(own[rows].repeat_interleave(negatives), t.ravel())
+    neg = neg.view(-1, negatives)
     U, V = model.embeddings()
     U = U[own - mine.start]
-    pairs = rows.repeat_interleave(negatives + 1), torch.cat([items[:, None], neg], 1).ravel()
-    s = (pair_scores(U, V, *pairs) if len(own) else U.new_zeros(0)).view(-1, negatives + 1)
+    columns = torch.cat([items[:, None], neg], 1).ravel()
+    pairs = rows.repeat_interleave(negatives + 1), columns
+    s = pair_scores(U, V, *pairs) if len(own) else U.new_zeros(0)
+    s = s.view(-1, negatives + 1)
     return Batch(own, rows, items, neg, U, V, s[:, 0], s[:, 1:])
 
 @patch
-def reduce(self: Ranks, model: nn.Module) -> None: self.sum(model.item.grad, "adding up the items' gradients")
+def reduce(self: Ranks, model: nn.Module) -> None:
+    self.sum(model.item.grad, "adding up the items' gradients")
 
 # %% ../nbs/14_distributed.ipynb #1ddec6ba
 @dataclass(frozen=True)
 class ShardedReSN(Method):
     "ReSN for a batch whose users are on several ranks."
-    beta: float
-    norm: str
-    ranks: Ranks
+    beta: float    # weight of σ₁²
+    norm: str      # exact | popularity | power
+    ranks: Ranks   # that the batch is split over
     def penalty(self, model: nn.Module, batch: Batch) -> Tensor | float:
-        return self.beta * sharded_penalty(batch.U, self.ranks.own(batch.V), self.ranks, self.norm, compare=False) if self.beta else 0.
+        "β σ₁² of the whole batch."
+        if not self.beta: return 0.
+        U, V, quick = batch.U, self.ranks.own(batch.V), dict(compare=False)
+        return self.beta * sharded_penalty(U, V, self.ranks, self.norm, **quick)
 
+# %% ../nbs/14_distributed.ipynb #5926f859
 @patch
 def adapt(self: Ranks, method: Method) -> Method:
     "The method for a batch in parts; a `ValueError` for one that has no such form."
     if type(method) is Method: return method
-    valid = 'none or resn when trained by several processes: others look at more than one rank has'
+    when = 'when trained by several processes'
+    valid = f'none or resn {when}: others look at more than one rank has'
     check(type(method) is ReSN, 'method', type(method).__name__, valid)
-    check(method.activation is None, 'activation', method.activation, 'None when trained by several processes: a sigmoid has no small Gram matrix')
-    check(not method.through, 'through', True, 'False when trained by several processes')
-    check(method.norm != 'random', 'norm', method.norm, 'exact, popularity or power when trained by several processes')
+    valid = f'None {when}: a sigmoid has no small Gram matrix'
+    check(method.activation is None, 'activation', method.activation, valid)
+    check(not method.through, 'through', True, f'False {when}')
+    valid = f'exact, popularity or power {when}'
+    check(method.norm != 'random', 'norm', method.norm, valid)
     return ShardedReSN(method.beta, method.norm, self)
 
 # %% ../nbs/14_distributed.ipynb #aed08905
 @patch
 def takes(self: Ranks, model: str, solver: str, method: Method) -> None:
+    "Refuse, by name, a model, solver or method that has no form in parts."
     why = 'when trained by several processes'
-    check(model in ('mf', 'MF'), 'model', model, f'mf {why}: other backbones mix the rows of all users')
+    valid = f'mf {why}: other backbones mix the rows of all users'
+    check(model in ('mf', 'MF'), 'model', model, valid)
     check(solver != 'als', 'solver', solver, f'a gradient solver {why}')
     self.adapt(method)
 
 @patch
 def total(self: Ranks, *sums) -> list[float]:
-    return self.sum(torch.tensor([float(x) for x in sums], dtype=torch.float64, device=self.device), 'adding up the losses').tolist()
+    numbers = [float(x) for x in sums]
+    numbers = torch.tensor(numbers, dtype=torch.float64, device=self.device)
+    return self.sum(numbers, 'adding up the losses').tolist()
 
 @patch
 def largest(self: Ranks, *X: Tensor) -> float:
-    return self.all(torch.stack([x.abs().max() for x in X if len(x)]).max().double().to(self.device)).max().item()
+    mine = torch.stack([x.abs().max() for x in X if len(x)]).max()
+    return self.all(mine.double().to(self.device)).max().item()
 
 @patch
-def spectrum(self: Ranks, U: Tensor, V: Tensor) -> Tensor: return sharded_spectrum(U, self.own(V), self)
-@patch
-def alignment(self: Ranks, U: Tensor, V: Tensor, popularity: Tensor) -> float: return sharded_alignment(U, self.own(V), self.own(popularity), self)
+def spectrum(self: Ranks, U: Tensor, V: Tensor) -> Tensor:
+    return sharded_spectrum(U, self.own(V), self)
 
+@patch
+def alignment(self: Ranks, U: Tensor, V: Tensor, popularity: Tensor) -> float:
+    return sharded_alignment(U, self.own(V), self.own(popularity), self)
+
+# %% ../nbs/14_distributed.ipynb #3f7be4fd
 @patch
 @torch.no_grad()
-def evaluate(self: Ranks, factors, data: Interactions, split: str, k: int, names, adjust=None) -> dict:   # as `resn_nb.metrics.evaluate`
+def evaluate(self: Ranks,
+    factors: tuple[Tensor, Tensor],   # this rank's users (n_r, d), all items (m, d)
+    data: Interactions,
+    split: str,                       # 'test' or 'valid'
+    k: int,                           # list length
+    names,                            # of metrics
+    adjust=None,                      # see `resn_nb.metrics.topk`
+) -> dict:                            # as `resn_nb.metrics.evaluate` with cold='skip'
     "Metrics from the lists of all ranks, the same on every rank."
     (U, V), n, mine = factors, data.n_users, self.part_of(data.n_users)
-    relevant, seen = getattr(data, split), data.train if split == 'valid' or data.valid is None else data.train + data.valid
-    users = np.flatnonzero(np.diff(relevant.indptr))
+    relevant = getattr(data, split)
+    seen = data.train if split == 'valid' else data.known
+    asked, cold = np.diff(relevant.indptr) > 0, cold_users(data)
+    users = np.flatnonzero(asked & ~cold)
     own = users[(users >= mine.start) & (users < mine.stop)] - mine.start
-    shift = None if adjust is None else lambda scores, ids: adjust(scores, ids + mine.start)
-    lists = torch.full((mine.stop - mine.start, k), -1, dtype=torch.int32, device=self.device)
-    if len(own): lists[own] = topk(U, V, seen[mine], k, own, shift).to(self.device, torch.int32)
-    ids = self.rows(lists, n, doing='collecting the lists').cpu().numpy()[users].astype(np.int64)
+    shifted = lambda scores, ids: adjust(scores, ids + mine.start)
+    kind = dict(dtype=torch.int32, device=self.device)
+    lists = torch.full((mine.stop - mine.start, k), -1, **kind)
+    if len(own):
+        top = topk(U, V, seen[mine], k, own, None if adjust is None else shifted)
+        lists[own] = top.to(**kind)
+    lists = self.rows(lists, n, doing='collecting the lists').cpu().numpy()
+    ids = lists[users].astype(np.int64)
     l = Lists(ids, users, data, relevant, seen)
-    return self.say({f'{m}@{k}': choose(METRICS, m, 'metrics')(l) for m in names} | dict(n_users=len(users), n_skipped=n - len(users)))
+    found = {f'{m}@{k}': choose(METRICS, m, 'metrics')(l) for m in names}
+    counts = dict(n_skipped=int((~asked).sum()), n_cold=int((asked & cold).sum()))
+    return self.say(found | dict(n_users=len(users)) | counts)
 
 # %% ../nbs/14_distributed.ipynb #a8b02714
 def _of_users(model: nn.Module, key: str, x: Tensor) -> bool:
-    "Is this tensor of a state (model.NAME, best.NAME, opt.NUMBER.NAME) one with a row for each user?"
+    "Has this tensor (model.NAME, best.NAME, opt.NUMBER.NAME) a row for each user?"
     kind, name = key.split('.', 1)
-    return x.ndim == 2 and (name if kind != 'opt' else [n for n, _ in model.named_parameters()][int(name.split('.')[0])]) == 'user'
+    if kind == 'opt':
+        parameters = [n for n, _ in model.named_parameters()]
+        name = parameters[int(name.split('.')[0])]
+    return x.ndim == 2 and name == 'user'
 
 @patch
 def whole(self: Ranks, tensors: dict, model: nn.Module) -> dict:
-    return {k: self.rows(x, model.n_users, False, 'collecting the state') if _of_users(model, k, x) else x for k, x in tensors.items()}
+    collect = lambda x: self.rows(x, model.n_users, False, 'collecting the state')
+    return {k: collect(x) if _of_users(model, k, x) else x for k, x in tensors.items()}
+
 @patch
 def part(self: Ranks, tensors: dict, model: nn.Module) -> dict:
-    return {k: x[self.part_of(model.n_users)] if _of_users(model, k, x) else x for k, x in tensors.items()}
+    mine = self.part_of(model.n_users)
+    return {k: x[mine] if _of_users(model, k, x) else x for k, x in tensors.items()}
+
 @patch
-def users(self: Ranks, U: Tensor, model: nn.Module) -> Tensor: return self.rows(U, model.n_users)
+def users(self: Ranks, U: Tensor, model: nn.Module) -> Tensor:
+    return self.rows(U, model.n_users)
 
 # %% ../nbs/14_distributed.ipynb #4fe025e0
 @patch
@@ -348,9 +528,12 @@ def agree(self: Ranks, facts: dict) -> None:
     "All ranks were called with the same `facts` (JSON-ready), or all raise."
     calm, mine = self._patient(), json.loads(json.dumps(facts))
     theirs = calm.say(mine, doing='comparing what to do')
-    differ = [f'{k} = {mine.get(k)!r}, on rank 0 {v!r}' for k, v in theirs.items() if mine.get(k) != v]
-    others = calm.all(torch.tensor(len(differ), device=self.device)).nonzero().ravel().tolist()
-    check(not others, 'ranks', '; '.join(differ) or f'other arguments on rank {others}', 'the same call on every rank')
+    differ = [k for k, v in theirs.items() if mine.get(k) != v]
+    differ = [f'{k} = {mine.get(k)!r}, on rank 0 {theirs[k]!r}' for k in differ]
+    counts = calm.all(torch.tensor(len(differ), device=self.device))
+    others = counts.nonzero().ravel().tolist()
+    found = '; '.join(differ) or f'other arguments on rank {others}'
+    check(not others, 'ranks', found, 'the same call on every rank')
 
 @patch
 def first(self: Ranks, act):
@@ -359,7 +542,8 @@ def first(self: Ranks, act):
     if self.root:
         try: act()
         except Exception as e: error = e
-    told = self.say(error and [type(error).__name__, str(error)], patient=True, doing='waiting for rank 0')
+    said = error and [type(error).__name__, str(error)]
+    told = self.say(said, patient=True, doing='waiting for rank 0')
     if error: raise error
     if told: raise getattr(builtins, told[0], RuntimeError)(told[1])
 
@@ -367,25 +551,69 @@ def first(self: Ranks, act):
 _JOINED: dict = {}   # device → Ranks, so that each has one group
 
 def leave() -> None:
-    "End the groups that `join` made, and with them their threads: one that outlives the interpreter would abort the process."
+    "End the groups that `join` made: a thread that outlives the interpreter aborts it."
     for ranks in _JOINED.values(): ranks.group = None
     _JOINED.clear()
     if dist.is_initialized(): dist.destroy_process_group()
 
+def _own_gpu() -> torch.device:
+    "The GPU of this rank's local number."
+    n, local = torch.cuda.device_count(), int(os.environ.get('LOCAL_RANK', 0))
+    valid = f'cpu, or at most one process for each of the {n} GPUs'
+    check(local < n, 'device', f'cuda on local rank {local}', valid)
+    device = torch.device('cuda', local)
+    torch.cuda.set_device(device)
+    return device
+
+# %% ../nbs/14_distributed.ipynb #078d999c
+_LOOPBACK = '127.0.0.1', 'localhost', '::1'
+
+def _local_store(patience: datetime.timedelta):   # TCPStore
+    "A store that listens on loopback alone, for ranks of one machine."
+    names = 'RANK', 'WORLD_SIZE', 'MASTER_PORT'
+    rank, size, port = (int(os.environ[k]) for k in names)
+    listener = None
+    if rank == 0:
+        listener = socket.create_server(('127.0.0.1', port))
+        listener = listener.detach()   # the store closes it
+    return dist.TCPStore('127.0.0.1', port, size, rank == 0, patience, False,
+                         master_listen_fd=listener, use_libuv=True)
+
+def _meet(backend: str) -> None:
+    "Make the process group; where MASTER_ADDR is loopback, no other address is used."
+    patience, store = datetime.timedelta(minutes=10), {}
+    local = os.environ.get('MASTER_ADDR') in _LOOPBACK
+    agent = os.environ.get('TORCHELASTIC_USE_AGENT_STORE') == 'True'   # torchrun's own
+    try:
+        if local: os.environ.setdefault('GLOO_SOCKET_IFNAME', _loopback_interface())
+        if local and not agent:
+            store = dict(store=_local_store(patience), rank=int(os.environ['RANK']),
+                         world_size=int(os.environ['WORLD_SIZE']))
+        dist.init_process_group(backend, timeout=patience, **store)
+    except (RuntimeError, OSError) as e:
+        why = str(e).splitlines()[0]
+        me = f'rank {os.environ["RANK"]}'
+        raise ConnectionError(f'{me} could not meet the others: {why}') from e
+    atexit.register(leave)
+
+def _loopback_interface() -> str:
+    "Its name: lo on Linux, lo0 on macOS."
+    names = [name for _, name in socket.if_nameindex()]
+    return next(name for name in names if name in ('lo', 'lo0'))
+
+# %% ../nbs/14_distributed.ipynb #7b1eb2d5
 def join(
-    device: torch.device,   # cpu, or cuda: then each rank takes the GPU of its local number
+    device: torch.device,   # cpu; or cuda: each rank takes the GPU of its local number
 ) -> tuple[Alone | Ranks, torch.device]:
-    "The ranks of this run and the device of this one; `Alone` where there is but one process."
+    """The ranks of this run and the device of this one; `Alone` where there is but one.
+
+    Raises ConnectionError where the ranks cannot meet, ValueError for more processes
+    than GPUs."""
     launched = int(os.environ.get('WORLD_SIZE', 1)) > 1 and 'RANK' in os.environ
-    if not dist.is_available() or not (launched or dist.is_initialized()): return ALONE, device
-    if device.type == 'cuda' and launched:
-        n, local = torch.cuda.device_count(), int(os.environ.get('LOCAL_RANK', 0))
-        check(local < n, 'device', f'cuda on local rank {local}', f'cpu, or at most one process for each of the {n} GPUs')
-        torch.cuda.set_device(device := torch.device('cuda', local))
-    if not dist.is_initialized():
-        try: dist.init_process_group('nccl' if device.type == 'cuda' else 'gloo', timeout=datetime.timedelta(minutes=10))
-        except RuntimeError as e: raise ConnectionError(f'rank {os.environ["RANK"]} could not meet the others: {str(e).splitlines()[0]}') from e
-        atexit.register(leave)
+    here = dist.is_available() and (launched or dist.is_initialized())
+    if not here: return ALONE, device
+    if device.type == 'cuda' and launched: device = _own_gpu()
+    if not dist.is_initialized(): _meet('nccl' if device.type == 'cuda' else 'gloo')
     if dist.get_world_size() == 1: return ALONE, device
     if device not in _JOINED: _JOINED[device] = Ranks(device)
     return _JOINED[device], device
