@@ -12,56 +12,78 @@ import numpy as np
 
 from .als import ALS
 from .core import check
-from .data import Interactions, Simulated, World, _from_keys, _pool, load_dataset, observe, simulate
+from .data import Interactions, Simulated, World, _from_keys, _pool
+from .data import load_dataset, observe, simulate
 from .shrink import shrink
 
 # %% ../nbs/16_confounded.ipynb #db696641
 @dataclass(frozen=True, eq=False)
 class Confounded(World):
-    "A world whose exposure has a hidden part; preferences have it as their last factor."
-    trait: np.ndarray | None = None    # (n_users,) a
-    hidden: np.ndarray | None = None   # (n_items,) b
+    "A world whose exposure has a hidden part; preferences have it as last factor."
+    trait: np.ndarray | None = None    # (n_users,) a of each user
+    hidden: np.ndarray | None = None   # (n_items,) b of each item
     strength: float = 0.               # s ≥ 0
 
     def log(self, rng) -> np.ndarray:
-        "What users like of what they are shown, as ascending keys user · n_items + item."
+        "What users like of what they are shown: ascending keys user · n_items + item."
         keys = []
         for a in np.unique(self.trait):
             exposure = self.exposure * np.exp(self.strength * a * self.hidden)
-            keys.append(self.likes(exposure / exposure.sum(), self.activity * (self.trait == a), rng))
+            activity = self.activity * (self.trait == a)
+            keys.append(self.likes(exposure / exposure.sum(), activity, rng))
         return np.sort(np.concatenate(keys))
 
 # %% ../nbs/16_confounded.ipynb #4e17144c
 KINDS = ('item', 'pair')
 
-def _tastes(x: Interactions, factors: int) -> tuple[np.ndarray, np.ndarray]:   # (n_users, factors + 1), (n_items, factors + 1)
-    "Factors of the data without their principal direction; scores of standard deviation 1.5."
+def _tastes(x: Interactions, factors: int) -> tuple[np.ndarray, np.ndarray]:
+    "Factors without their principal direction; scores of standard deviation 1.5."
     als = ALS(x.train, factors + 1).sweep(8)
     U, V = (t.numpy() for t in shrink(als.U, als.V, 0.))
-    mean, square = U.mean(0) @ V.mean(0), np.sum((U.T @ U) * (V.T @ V)) / (len(U) * len(V))     # of all scores, without forming them
+    # mean and mean square of all scores, without forming them
+    mean = U.mean(0) @ V.mean(0)
+    square = np.sum((U.T @ U) * (V.T @ V)) / (len(U) * len(V))
     return U * (1.5 / np.sqrt(square - mean**2)), V
 
 def _base(base) -> Interactions:
     "All pairs of the data set as one matrix."
-    x = base if isinstance(base, Interactions) else simulate(**base) if isinstance(base, dict) else load_dataset(base)
+    if isinstance(base, dict): x = simulate(**base)
+    else: x = base if isinstance(base, Interactions) else load_dataset(base)
     return Interactions(_from_keys(_pool(x), x.train.shape))
 
+# %% ../nbs/16_confounded.ipynb #e7632d87
+def _integer(v, arg: str, least: int) -> None:
+    "Refuse what is no integer ≥ least."
+    whole = isinstance(v, (int, np.integer)) and not isinstance(v, bool)
+    check(whole and v >= least, arg, v, f'an integer ≥ {least}')
+
 def confounded(
-    base='ml-100k',           # name in `DATASETS`, `Interactions`, or a dict of options of `simulate`
-    strength: float = .5,     # s ≥ 0 of the hidden variable; 0: none
-    kind: str = 'item',       # item | pair, see above
-    seed: int = 0,
-    paradigm: str = 'uniform',   # of the test set: common | debiased | uniform; the log is the same
-    factors: int = 16,        # dimension of tastes
+    # name in `DATASETS`, `Interactions`, or a dict of options of `simulate`
+    base='ml-100k',
+    strength: float = .5,        # s ≥ 0 of the hidden variable; 0: none
+    kind: str = 'item',          # item | pair, see above
+    seed: int = 0,               # of the world and of the log
+    # of the test set: common | debiased | uniform; the log is the same
+    paradigm: str = 'uniform',
+    factors: int = 16,           # dimension of tastes, ≥ 1
 ) -> Simulated:
-    "A semi-synthetic world with a hidden variable behind exposure and preference."
-    check(strength >= 0 and np.isfinite(strength), 'strength', strength, 'a finite number ≥ 0')
+    """A semi-synthetic world with a hidden variable behind exposure and preference.
+
+    Raises ValueError that names the argument."""
+    number = isinstance(strength, (int, float)) and not isinstance(strength, bool)
+    check(number and 0 <= strength <= 50, 'strength', strength, 'a number in [0, 50]')
     check(kind in KINDS, 'kind', kind, 'one of ' + ', '.join(KINDS))
+    _integer(seed, 'seed', 0); _integer(factors, 'factors', 1)
     x, rng = _base(base), np.random.default_rng([seed, 1])
-    (U, V), n, m = _tastes(x, factors), x.n_users, x.n_items
-    trait = rng.choice([-1., 1.], n) if kind == 'pair' else np.ones(n)
-    hidden = rng.permutation(np.resize([-1., 1.], m)) if kind == 'pair' else rng.normal(size=m)
-    theta, phi = np.c_[U, strength * trait].astype(np.float32), np.c_[V, hidden].astype(np.float32)
-    quality, shown = (.5 * rng.normal(size=m) - 1.5).astype(np.float32), x.popularity + .5
-    w = Confounded(theta, phi, quality, shown / shown.sum(), np.maximum(3.5 * np.diff(x.train.indptr), 10.), trait, hidden, strength)
-    return observe(w, np.random.default_rng([seed, 2]), paradigm, seed, name=f'confounded {kind} {strength:g}')
+    (U, V), n, m, pair = _tastes(x, factors), x.n_users, x.n_items, kind == 'pair'
+    trait = rng.choice([-1., 1.], n) if pair else np.ones(n)
+    hidden = rng.permutation(np.resize([-1., 1.], m)) if pair else rng.normal(size=m)
+    theta = np.c_[U, strength * trait].astype(np.float32)
+    phi = np.c_[V, hidden].astype(np.float32)
+    quality = (.5 * rng.normal(size=m) - 1.5).astype(np.float32)
+    shown, has = x.popularity + .5, np.diff(x.train.indptr)
+    impressions = np.maximum(3.5 * has, 10.)
+    w = Confounded(theta, phi, quality, shown / shown.sum(), impressions,
+                   trait, hidden, strength)
+    rng, name = np.random.default_rng([seed, 2]), f'confounded {kind} {strength:g}'
+    return observe(w, rng, paradigm, seed, name=name)
