@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAX_COLUMNS', 'MAX_LINE', 'MAX_GROWTH', 'SMALL', 'TEXT', 'KINDS', 'QUOTING', 'Table', 'as_times', 'Log', 'read_log']
 
-# %% ../nbs/00_readers.ipynb #366195aa
+# %% ../nbs/00_readers.ipynb #4bd08d25
 import codecs, csv, gzip, io, json, numbers, os, re, zipfile, zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from .core import check
-from .labels import _column, _dates, _integers, _kinds, _plain, _used, encode
+from .labels import _column, _dates, _integers, _kinds, _plain, encode
 
-# %% ../nbs/00_readers.ipynb #28010e6a
+# %% ../nbs/00_readers.ipynb #644256e6
 MAX_COLUMNS = 10_000   # of a table
 MAX_LINE = 1 << 24     # bytes of a line, 16 MiB
 MAX_GROWTH = 200       # a packed file may grow by this factor …
@@ -63,7 +63,7 @@ def _contents(path: Path) -> tuple[bytes, str, str]:
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError) as e:
         raise ValueError(f'{path}: not a {suffix} file that can be read ({str(e).strip()})') from e
 
-# %% ../nbs/00_readers.ipynb #f9bad49c
+# %% ../nbs/00_readers.ipynb #662d0478
 def _line_at(data: bytes, at: int) -> int:
     "The number of the line that has byte `at`."
     return data.count(b'\n', 0, at) + 1
@@ -93,7 +93,7 @@ def _text(data: bytes, encoding: str | None, file: str) -> bytes:
     check(length.max() <= MAX_LINE, file, found, f'lines of at most {MAX_LINE:,} bytes')
     return data
 
-# %% ../nbs/00_readers.ipynb #7bcac79f
+# %% ../nbs/00_readers.ipynb #e77033ca
 _LINES = 'lines `user item item …` of integers ≥ 0'
 _AS_TABLE = ("; for `user item rating …` lines name the columns: "
              "pd.read_csv(path, sep=' ', names=['user', 'item', 'rating', 'time'])")
@@ -136,7 +136,7 @@ def _read_lines(path: Path) -> tuple[np.ndarray, np.ndarray]:
     "(users, items) of a `user item item …` file, one entry a pair, duplicates kept."
     return _pairs(*_parse_lines(path.read_bytes(), str(path)))
 
-# %% ../nbs/00_readers.ipynb #d1d7a85b
+# %% ../nbs/00_readers.ipynb #8b84aa76
 QUOTING = dict(minimal=csv.QUOTE_MINIMAL, all=csv.QUOTE_MINIMAL, none=csv.QUOTE_NONE)
 
 def _field_pattern(sep: bytes, inner: bytes = rb'[^"]*(?:""[^"]*)*') -> re.Pattern:
@@ -195,7 +195,7 @@ def _quoting(data: bytes, sep: bytes, asked: str | None, usual: bool, file: str)
         check(False, file, found, f"{valid}, or quoting='none' if quotes are part of the labels")
     return csv.QUOTE_MINIMAL
 
-# %% ../nbs/00_readers.ipynb #c12d17d7
+# %% ../nbs/00_readers.ipynb #fa85f040
 @dataclass
 class Table:
     "A log as rows and columns, whatever it came from."
@@ -219,6 +219,13 @@ def _header(data: bytes, sep: str, quoting: int, file: str) -> tuple[list[str], 
     try: names = next(csv.reader((l.decode() for l in stream), delimiter=sep, quoting=quoting))
     except csv.Error as e: raise ValueError(f'{file}: the header line cannot be read ({e})') from e
     return [n.strip() for n in names], stream.tell()
+
+def _separated(data: bytes, sep: str, file: str) -> None:
+    "Refuse a header line without the separator, where it has another one."
+    line = next((l for l in io.BytesIO(data) if l.strip()), b'')[:200].decode(errors='replace').strip()
+    other = next((c for c in ';\t,|' if c in line), None)
+    valid = f'names with {sep!r} between them, or sep={other!r}'
+    check(sep in line or other is None, file, f'the header line {line!r}', valid)
 
 def _line_of(row: int, data: bytes, start: int, sep: bytes, quoting: int) -> int:
     "The line in which a row begins; blank lines are no rows, and a field in quotes may have line ends."
@@ -266,6 +273,7 @@ def _untidy(data: bytes, sep: bytes) -> bool:
 def _text_table(data: bytes, sep: str, quoting: str | None, usual: bool, file: str) -> Table:
     "A table of separated fields with a header line."
     import pandas as pd
+    _separated(data, sep, file)
     quotes = _quoting(data, sep.encode(), quoting, usual, file)
     names, start = _header(data, sep, quotes, file)
     rows, n = data[start:], len(names)
@@ -290,7 +298,7 @@ def _text_table(data: bytes, sep: str, quoting: str | None, usual: bool, file: s
         return {c: df[c] for c in columns} | dict(parse(dtype={c: str for c in again})[again] if again else {})
     return Table(file, names, len(df), df.__getitem__, where, texts)
 
-# %% ../nbs/00_readers.ipynb #4500a2c2
+# %% ../nbs/00_readers.ipynb #a86cff53
 def _json_table(data: bytes, file: str) -> Table:
     "Lines of JSON objects. Parsed at once; line by line only to find what is wrong."
     import pandas as pd
@@ -349,7 +357,7 @@ def _in_memory(src) -> Table:
     check(isinstance(src, pd.DataFrame), 'src', type(src).__name__, valid, TypeError)
     return _frame_table(src)
 
-# %% ../nbs/00_readers.ipynb #c1dee743
+# %% ../nbs/00_readers.ipynb #c5c22927
 def _pyarrow(file: str):
     "pyarrow and its parquet, or an error that says how to get them."
     how = f"{file}: reading parquet needs pyarrow: pip install 'resn_nb[parquet]'"
@@ -386,7 +394,7 @@ def _folder_table(folder: Path, wanted: Callable) -> Table:
         check(t.schema.equals(tables[0].schema), str(p), t.schema.to_string(), f'columns as in {parts[0].name}')
     return _arrow_table(pa.concat_tables(tables), str(folder))
 
-# %% ../nbs/00_readers.ipynb #2f083b75
+# %% ../nbs/00_readers.ipynb #00181669
 _NOBODY = 'NA', 'N/A', '<NA>', 'n/a', 'nan', 'NaN', 'NAN', 'null', 'NULL', 'Null', 'None', 'none', 'NONE', '-', '?'
 _NUMBER = r'[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?'
 _WHOLE = r'-?[1-9][0-9]*|0'
@@ -445,7 +453,7 @@ def _labels(col, arg: str, where: Callable, text: bool = False, token: bool = Fa
         check(False, arg, f'negative id {negative[0]} in {where(row)}', 'ids ≥ 0 (several negative ones are taken for hashes)')
     return ids, labels
 
-# %% ../nbs/00_readers.ipynb #2e496001
+# %% ../nbs/00_readers.ipynb #08200b6e
 _TIMES = 'a finite number or an ISO date in every row'
 _ZONE = r'[^T ]+[T ].*(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)'
 
@@ -515,7 +523,7 @@ def as_times(
     refuse(~np.isfinite(out))
     return out
 
-# %% ../nbs/00_readers.ipynb #807ae090
+# %% ../nbs/00_readers.ipynb #947da55a
 def _ratings(col, arg: str, where: Callable) -> np.ndarray:
     "A numeric column as float64, checked."
     import pandas as pd
@@ -533,7 +541,7 @@ def _min_rating(ratings: np.ndarray, least: float | None, arg: str, where: Calla
     check(not (ratings < 0).any(), arg, f'{ratings[row]:g} in {where(row)}, a rating below zero',
           'ratings ≥ 0, or min_rating: from which rating on a row is an interaction')
 
-# %% ../nbs/00_readers.ipynb #10148958
+# %% ../nbs/00_readers.ipynb #9093a960
 def _base(name) -> tuple:
     "(name, type) of a column in RecBole's manner; the type is '' elsewhere."
     found = re.fullmatch('(.+):(token|float|token_seq|float_seq)', name) if isinstance(name, str) else None
@@ -548,7 +556,6 @@ def _roles(names: list, asked: dict, file: str = '', text: bool = False) -> dict
     "user, item, rating, time → position of their column; without those that are not there."
     bases, roles = [_base(n)[0] if text else n for n in names], {}
     shown = ', '.join(map(str, names[:20])) + f', … ({len(names):,} in all)' * (len(names) > 20)
-    if text and len(names) == 1 and (other := re.search('[;,|\t]', names[0])): shown += f' (sep={other[0]!r}?)'
     for arg, wanted in asked.items():
         if arg in ('rating', 'time') and (wanted is None or wanted is False):
             at = _where_named(names, bases, 'timestamp') if arg == 'time' and wanted is None else []
@@ -561,7 +568,7 @@ def _roles(names: list, asked: dict, file: str = '', text: bool = False) -> dict
         roles[arg] = at[0]
     return roles
 
-# %% ../nbs/00_readers.ipynb #8c86fb4c
+# %% ../nbs/00_readers.ipynb #8a8f8666
 def _k_core(u: np.ndarray, i: np.ndarray, k: int) -> np.ndarray:
     "Mask of the pairs left when users and items with fewer than `k` are removed until none is."
     keep = np.ones(len(u), bool)
@@ -601,7 +608,7 @@ def _notes(keys, when, ratings, least, keep: str, dropped: int, rating: str) -> 
         notes.append(f'time: {len(when):,} interactions at {moments:,} distinct times; ties are cut by user and item id')
     return notes
 
-# %% ../nbs/00_readers.ipynb #0a965123
+# %% ../nbs/00_readers.ipynb #ed90ae3d
 class Log(NamedTuple):
     "A log as it was read."
     keys: np.ndarray            # distinct pairs, user · len(items) + item, ascending
