@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAX_COLUMNS', 'MAX_LINE', 'MAX_GROWTH', 'SMALL', 'TEXT', 'KINDS', 'QUOTING', 'Table', 'as_times', 'Log', 'read_log']
 
-# %% ../nbs/00_readers.ipynb #4bd08d25
+# %% ../nbs/00_readers.ipynb #5a206b81
 import codecs, csv, gzip, io, json, numbers, os, re, zipfile, zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ import numpy as np
 from .core import check
 from .labels import _column, _dates, _integers, _kinds, _plain, encode
 
-# %% ../nbs/00_readers.ipynb #644256e6
+# %% ../nbs/00_readers.ipynb #dcebf933
 MAX_COLUMNS = 10_000   # of a table
 MAX_LINE = 1 << 24     # bytes of a line, 16 MiB
 MAX_GROWTH = 200       # a packed file may grow by this factor …
@@ -63,7 +63,7 @@ def _contents(path: Path) -> tuple[bytes, str, str]:
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError) as e:
         raise ValueError(f'{path}: not a {suffix} file that can be read ({str(e).strip()})') from e
 
-# %% ../nbs/00_readers.ipynb #662d0478
+# %% ../nbs/00_readers.ipynb #565481d4
 def _line_at(data: bytes, at: int) -> int:
     "The number of the line that has byte `at`."
     return data.count(b'\n', 0, at) + 1
@@ -93,7 +93,7 @@ def _text(data: bytes, encoding: str | None, file: str) -> bytes:
     check(length.max() <= MAX_LINE, file, found, f'lines of at most {MAX_LINE:,} bytes')
     return data
 
-# %% ../nbs/00_readers.ipynb #e77033ca
+# %% ../nbs/00_readers.ipynb #b13845a2
 _LINES = 'lines `user item item …` of integers ≥ 0'
 _AS_TABLE = ("; for `user item rating …` lines name the columns: "
              "pd.read_csv(path, sep=' ', names=['user', 'item', 'rating', 'time'])")
@@ -136,7 +136,7 @@ def _read_lines(path: Path) -> tuple[np.ndarray, np.ndarray]:
     "(users, items) of a `user item item …` file, one entry a pair, duplicates kept."
     return _pairs(*_parse_lines(path.read_bytes(), str(path)))
 
-# %% ../nbs/00_readers.ipynb #8b84aa76
+# %% ../nbs/00_readers.ipynb #661075de
 QUOTING = dict(minimal=csv.QUOTE_MINIMAL, all=csv.QUOTE_MINIMAL, none=csv.QUOTE_NONE)
 
 def _field_pattern(sep: bytes, inner: bytes = rb'[^"]*(?:""[^"]*)*') -> re.Pattern:
@@ -195,7 +195,7 @@ def _quoting(data: bytes, sep: bytes, asked: str | None, usual: bool, file: str)
         check(False, file, found, f"{valid}, or quoting='none' if quotes are part of the labels")
     return csv.QUOTE_MINIMAL
 
-# %% ../nbs/00_readers.ipynb #fa85f040
+# %% ../nbs/00_readers.ipynb #71ca3030
 @dataclass
 class Table:
     "A log as rows and columns, whatever it came from."
@@ -244,10 +244,10 @@ def _too_long(rows: bytes, width: int, sep: str, quoting: int) -> int | None:
     fields = csv.reader(lines, delimiter=sep, quoting=quoting)
     return next((j for j, r in enumerate(fields) if len(r) > width), None)
 
-def _parser(rows: bytes, width: int, sep: str, quoting: int) -> Callable:
-    "A function that parses rows of up to `width` fields; nothing stands for a missing value."
+def _parser(rows: bytes, sep: str, quoting: int) -> Callable:
+    "A function that parses rows; nothing stands for a missing value."
     import pandas as pd
-    options = dict(sep=sep, quoting=quoting, header=None, names=range(width), index_col=False,
+    options = dict(sep=sep, quoting=quoting, header=None, index_col=False,
                    keep_default_na=False, na_filter=False, low_memory=False, encoding='utf-8')
     old = tuple(map(int, pd.__version__.split('.')[:2])) < (3, 1)   # whose floats were a bit off
     if old: options |= dict(float_precision='round_trip')
@@ -279,12 +279,12 @@ def _text_table(data: bytes, sep: str, quoting: str | None, usual: bool, file: s
     rows, n = data[start:], len(names)
     where = lambda row: f'line {_line_of(row, data, start, sep.encode(), quotes)}'
     def refuse(row):
-        found = f'more fields than the header has in {where(row or 0)}'
-        check(row is None, file, found, 'a name for every column')
-    parse = _parser(rows, n + 1, sep, quotes)
+        if row is None: return
+        check(False, file, f'more fields than the header has in {where(row)}', 'a name for every column')
+    parse = _parser(rows, sep, quotes)
     first = rows[:rows.find(b'\n') + 1] or rows      # of a first row pandas cuts the end
     refuse(_too_long(first, n + 1, sep, quotes))
-    try: df = parse()
+    try: df = parse(names=range(n + 1))
     except pd.errors.ParserError as e:
         refuse(_too_long(rows, n + 1, sep, quotes))
         raise ValueError(f'{file}: not a table that can be read ({str(e).strip()})') from e
@@ -295,10 +295,11 @@ def _text_table(data: bytes, sep: str, quoting: str | None, usual: bool, file: s
         again = [c for c in columns if df[c].dtype.kind not in 'iu' and _kinds(df[c]) != ['str']]
         tidy = {c for c in columns if df[c].dtype.kind in 'iu'}
         if tidy and _untidy(rows, sep.encode()): again += tidy
-        return {c: df[c] for c in columns} | dict(parse(dtype={c: str for c in again})[again] if again else {})
+        new = parse(names=range(n), usecols=again, dtype=str) if again else {}
+        return {c: df[c] for c in columns} | dict(new)
     return Table(file, names, len(df), df.__getitem__, where, texts)
 
-# %% ../nbs/00_readers.ipynb #a86cff53
+# %% ../nbs/00_readers.ipynb #44303d59
 def _json_table(data: bytes, file: str) -> Table:
     "Lines of JSON objects. Parsed at once; line by line only to find what is wrong."
     import pandas as pd
@@ -357,7 +358,7 @@ def _in_memory(src) -> Table:
     check(isinstance(src, pd.DataFrame), 'src', type(src).__name__, valid, TypeError)
     return _frame_table(src)
 
-# %% ../nbs/00_readers.ipynb #c5c22927
+# %% ../nbs/00_readers.ipynb #08163b0e
 def _pyarrow(file: str):
     "pyarrow and its parquet, or an error that says how to get them."
     how = f"{file}: reading parquet needs pyarrow: pip install 'resn_nb[parquet]'"
@@ -394,7 +395,7 @@ def _folder_table(folder: Path, wanted: Callable) -> Table:
         check(t.schema.equals(tables[0].schema), str(p), t.schema.to_string(), f'columns as in {parts[0].name}')
     return _arrow_table(pa.concat_tables(tables), str(folder))
 
-# %% ../nbs/00_readers.ipynb #00181669
+# %% ../nbs/00_readers.ipynb #b5d3ef99
 _NOBODY = 'NA', 'N/A', '<NA>', 'n/a', 'nan', 'NaN', 'NAN', 'null', 'NULL', 'Null', 'None', 'none', 'NONE', '-', '?'
 _NUMBER = r'[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?'
 _WHOLE = r'-?[1-9][0-9]*|0'
@@ -415,7 +416,7 @@ def _meaning(names, refuse: Callable) -> np.ndarray:
     import pandas as pd
     texts = np.empty(len(names), object)
     texts[:] = names.tolist()
-    s = pd.Series(names.str.strip())
+    s = pd.Series(names).str.strip()
     if s.nunique() < len(s): return texts
     number = s.str.fullmatch(_NUMBER).to_numpy(bool)
     nobody = s.isin(_NOBODY).to_numpy(bool)
@@ -453,7 +454,7 @@ def _labels(col, arg: str, where: Callable, text: bool = False, token: bool = Fa
         check(False, arg, f'negative id {negative[0]} in {where(row)}', 'ids ≥ 0 (several negative ones are taken for hashes)')
     return ids, labels
 
-# %% ../nbs/00_readers.ipynb #08200b6e
+# %% ../nbs/00_readers.ipynb #9c73b85e
 _TIMES = 'a finite number or an ISO date in every row'
 _ZONE = r'[^T ]+[T ].*(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)'
 
@@ -480,7 +481,7 @@ def _decimal(text: str):
 def _text_times(texts, refuse: Callable) -> np.ndarray:
     "Distinct texts as times."
     import pandas as pd
-    s = pd.Series(texts.str.strip(), dtype=object)
+    s = pd.Series(texts).str.strip()
     if s.str.fullmatch('[+-]?[0-9]+').all(): return _integers([int(v) for v in s], 'time')
     number = s.str.fullmatch(_NUMBER).to_numpy(bool)
     if number.all(): return _decimals(s, refuse)
@@ -523,25 +524,27 @@ def as_times(
     refuse(~np.isfinite(out))
     return out
 
-# %% ../nbs/00_readers.ipynb #947da55a
+# %% ../nbs/00_readers.ipynb #587d1b80
 def _ratings(col, arg: str, where: Callable) -> np.ndarray:
     "A numeric column as float64, checked."
     import pandas as pd
     numbers = pd.to_numeric(col.astype(str) if isinstance(col.dtype, pd.CategoricalDtype) else col, errors='coerce')
     v = numbers.to_numpy(dtype=float, na_value=np.nan)
     bad = ~np.isfinite(v) | col.isna().to_numpy(dtype=bool)
-    row = int(bad.argmax())
-    check(not bad.any(), arg, f'{str(col.iloc[row])!r} in {where(row)}' if bad.any() else '', 'a finite number in every row')
+    if bad.any():
+        row = int(bad.argmax())
+        found = f'{str(col.iloc[row])!r} in {where(row)}'
+        check(False, arg, found, 'a finite number in every row')
     return v
 
 def _min_rating(ratings: np.ndarray, least: float | None, arg: str, where: Callable) -> None:
     "Below zero is dislike: not to be counted as interaction without a word."
-    if least is not None: return
+    if least is not None or not (ratings < 0).any(): return
     row = int((ratings < 0).argmax())
-    check(not (ratings < 0).any(), arg, f'{ratings[row]:g} in {where(row)}, a rating below zero',
-          'ratings ≥ 0, or min_rating: from which rating on a row is an interaction')
+    found = f'{ratings[row]:g} in {where(row)}, a rating below zero'
+    check(False, arg, found, 'ratings ≥ 0, or min_rating: the least that is an interaction')
 
-# %% ../nbs/00_readers.ipynb #9093a960
+# %% ../nbs/00_readers.ipynb #b81b9b97
 def _base(name) -> tuple:
     "(name, type) of a column in RecBole's manner; the type is '' elsewhere."
     found = re.fullmatch('(.+):(token|float|token_seq|float_seq)', name) if isinstance(name, str) else None
@@ -568,7 +571,7 @@ def _roles(names: list, asked: dict, file: str = '', text: bool = False) -> dict
         roles[arg] = at[0]
     return roles
 
-# %% ../nbs/00_readers.ipynb #8a8f8666
+# %% ../nbs/00_readers.ipynb #c1a45e2a
 def _k_core(u: np.ndarray, i: np.ndarray, k: int) -> np.ndarray:
     "Mask of the pairs left when users and items with fewer than `k` are removed until none is."
     keep = np.ones(len(u), bool)
@@ -596,19 +599,21 @@ def _distinct_rows(keys: np.ndarray, when, ratings, least: float | None, keep: s
 
 def _notes(keys, when, ratings, least, keep: str, dropped: int, rating: str) -> list[str]:
     "What should be known of the log; `when`: times of the pairs that are left."
+    import pandas as pd
     notes = [f'train: dropped {dropped:,} duplicate pairs'] if dropped else []
     if least is not None and dropped:
-        both = len(np.intersect1d(keys[ratings >= least], keys[ratings < least]))
+        high, low = (pd.unique(keys[m]) for m in (ratings >= least, ratings < least))
+        both = int(pd.Series(high).isin(low).sum())
         rule = dict(first='any high rating counts', last='the last rating counts')[keep]
         if both: notes.append(f'{rating}: {both:,} pairs have ratings on both sides of {least:g}; {rule}')
     zeros = 0 if ratings is None or least is not None else int((ratings == 0).sum())
     if zeros: notes.append(f'{rating}: {zeros:,} ratings of 0 count as interactions; min_rating leaves them out')
-    moments = len(np.unique(when)) if when is not None else 0
+    moments = pd.Series(when).nunique() if when is not None else 0
     if when is not None and moments < len(when):
         notes.append(f'time: {len(when):,} interactions at {moments:,} distinct times; ties are cut by user and item id')
     return notes
 
-# %% ../nbs/00_readers.ipynb #ed90ae3d
+# %% ../nbs/00_readers.ipynb #2654611e
 class Log(NamedTuple):
     "A log as it was read."
     keys: np.ndarray            # distinct pairs, user · len(items) + item, ascending
