@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAX_COLUMNS', 'MAX_LINE', 'MAX_GROWTH', 'SMALL', 'TEXT', 'KINDS', 'QUOTING', 'Table', 'as_times', 'Log', 'read_log']
 
-# %% ../nbs/00_readers.ipynb #5a206b81
+# %% ../nbs/00_readers.ipynb #d062c367
 import codecs, csv, gzip, io, json, numbers, os, re, zipfile, zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ import numpy as np
 from .core import check
 from .labels import _column, _dates, _integers, _kinds, _plain, encode
 
-# %% ../nbs/00_readers.ipynb #dcebf933
+# %% ../nbs/00_readers.ipynb #012e9d0f
 MAX_COLUMNS = 10_000   # of a table
 MAX_LINE = 1 << 24     # bytes of a line, 16 MiB
 MAX_GROWTH = 200       # a packed file may grow by this factor …
@@ -63,7 +63,7 @@ def _contents(path: Path) -> tuple[bytes, str, str]:
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError) as e:
         raise ValueError(f'{path}: not a {suffix} file that can be read ({str(e).strip()})') from e
 
-# %% ../nbs/00_readers.ipynb #565481d4
+# %% ../nbs/00_readers.ipynb #8a50b369
 def _line_at(data: bytes, at: int) -> int:
     "The number of the line that has byte `at`."
     return data.count(b'\n', 0, at) + 1
@@ -93,7 +93,7 @@ def _text(data: bytes, encoding: str | None, file: str) -> bytes:
     check(length.max() <= MAX_LINE, file, found, f'lines of at most {MAX_LINE:,} bytes')
     return data
 
-# %% ../nbs/00_readers.ipynb #b13845a2
+# %% ../nbs/00_readers.ipynb #6c09a4a9
 _LINES = 'lines `user item item …` of integers ≥ 0'
 _AS_TABLE = ("; for `user item rating …` lines name the columns: "
              "pd.read_csv(path, sep=' ', names=['user', 'item', 'rating', 'time'])")
@@ -136,7 +136,7 @@ def _read_lines(path: Path) -> tuple[np.ndarray, np.ndarray]:
     "(users, items) of a `user item item …` file, one entry a pair, duplicates kept."
     return _pairs(*_parse_lines(path.read_bytes(), str(path)))
 
-# %% ../nbs/00_readers.ipynb #661075de
+# %% ../nbs/00_readers.ipynb #f24331af
 QUOTING = dict(minimal=csv.QUOTE_MINIMAL, all=csv.QUOTE_MINIMAL, none=csv.QUOTE_NONE)
 
 def _field_pattern(sep: bytes, inner: bytes = rb'[^"]*(?:""[^"]*)*') -> re.Pattern:
@@ -172,14 +172,15 @@ def _torn(data: bytes, sep: bytes) -> int | None:
     lines = [l for l in data.split(b'\n') if l.strip(b' \r')]
     return over.start() if len({l.count(sep) for l in lines}) == 1 else None
 
-def _bare(data: bytes, sep: bytes) -> bool:
-    "Are there fields in quotes that need none, and not whole columns of them?"
-    inner = rb'[^"\r\n' + re.escape(sep) + rb']*'
-    if not _field_pattern(sep, inner).search(data): return False
+def _bare(data: bytes, sep: bytes, needless: bytes) -> int | None:
+    "Where a field stands in quotes that need none, if not whole columns do. `needless`: what needs quotes."
+    found = _field_pattern(sep, rb'[^"\r\n' + re.escape(sep) + needless + rb']*').search(data)
+    if not found: return None
     raw = np.frombuffer(data, np.uint8)
     fields = int(_opened(raw, np.flatnonzero(raw == 34), sep).sum())
     lines = sum(1 for l in data.split(b'\n') if l.strip())
-    return fields % lines > 0 and fields % (lines - 1) > 0   # the header may be without
+    whole = fields % lines == 0 or fields % (lines - 1) == 0   # the header may be without
+    return None if whole else found.start()
 
 def _quoting(data: bytes, sep: bytes, asked: str | None, usual: bool, file: str) -> int:
     "csv.QUOTE_MINIMAL if quotes enclose fields, csv.QUOTE_NONE if they are data."
@@ -187,15 +188,18 @@ def _quoting(data: bytes, sep: bytes, asked: str | None, usual: bool, file: str)
     raw = np.frombuffer(data, np.uint8)
     if not _opened(raw, np.flatnonzero(raw == 34), sep).any(): return csv.QUOTE_NONE
     bad, valid = _unclosed(data, sep), 'fields quoted whole'
-    if bad is None and asked is None: bad, valid = _torn(data, sep), "quoting='minimal' if it is one field"
-    if not usual and asked is None and (bad is not None or _bare(data, sep)): return csv.QUOTE_NONE
+    header = data.lstrip()[:1] == b'"'              # no name of a column begins with an inch mark
+    if bad is None and asked is None:
+        bad, valid = _torn(data, sep), "quoting='minimal' if this quote is none of the label's"
+        if bad is None and not header: bad = _bare(data, sep, rb'\W' if usual else b'')
+    if bad is not None and asked is None and not usual and not header: return csv.QUOTE_NONE
     if bad is not None:
         text = data[bad:bad + 40].split(b'\n')[0].decode(errors='replace').strip()
         found = f'{text!r} in line {_line_at(data, bad)}, which begins with a quote'
         check(False, file, found, f"{valid}, or quoting='none' if quotes are part of the labels")
     return csv.QUOTE_MINIMAL
 
-# %% ../nbs/00_readers.ipynb #71ca3030
+# %% ../nbs/00_readers.ipynb #c6ff35e3
 @dataclass
 class Table:
     "A log as rows and columns, whatever it came from."
@@ -251,6 +255,7 @@ def _parser(rows: bytes, sep: str, quoting: int) -> Callable:
                    keep_default_na=False, na_filter=False, low_memory=False, encoding='utf-8')
     old = tuple(map(int, pd.__version__.split('.')[:2])) < (3, 1)   # whose floats were a bit off
     if old: options |= dict(float_precision='round_trip')
+    if rows.startswith(codecs.BOM_UTF8): rows = b'\n' + rows   # of a label: pandas would take it away
     return lambda **kw: pd.read_csv(io.BytesIO(rows), **options, **kw)
 
 def _untidy(data: bytes, sep: bytes) -> bool:
@@ -299,7 +304,7 @@ def _text_table(data: bytes, sep: str, quoting: str | None, usual: bool, file: s
         return {c: df[c] for c in columns} | dict(new)
     return Table(file, names, len(df), df.__getitem__, where, texts)
 
-# %% ../nbs/00_readers.ipynb #44303d59
+# %% ../nbs/00_readers.ipynb #ab0eb375
 def _json_table(data: bytes, file: str) -> Table:
     "Lines of JSON objects. Parsed at once; line by line only to find what is wrong."
     import pandas as pd
@@ -358,7 +363,7 @@ def _in_memory(src) -> Table:
     check(isinstance(src, pd.DataFrame), 'src', type(src).__name__, valid, TypeError)
     return _frame_table(src)
 
-# %% ../nbs/00_readers.ipynb #08163b0e
+# %% ../nbs/00_readers.ipynb #b84d03ac
 def _pyarrow(file: str):
     "pyarrow and its parquet, or an error that says how to get them."
     how = f"{file}: reading parquet needs pyarrow: pip install 'resn_nb[parquet]'"
@@ -395,7 +400,7 @@ def _folder_table(folder: Path, wanted: Callable) -> Table:
         check(t.schema.equals(tables[0].schema), str(p), t.schema.to_string(), f'columns as in {parts[0].name}')
     return _arrow_table(pa.concat_tables(tables), str(folder))
 
-# %% ../nbs/00_readers.ipynb #b5d3ef99
+# %% ../nbs/00_readers.ipynb #e41411b5
 _NOBODY = 'NA', 'N/A', '<NA>', 'n/a', 'nan', 'NaN', 'NAN', 'null', 'NULL', 'Null', 'None', 'none', 'NONE', '-', '?'
 _NUMBER = r'[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?'
 _WHOLE = r'-?[1-9][0-9]*|0'
@@ -454,7 +459,7 @@ def _labels(col, arg: str, where: Callable, text: bool = False, token: bool = Fa
         check(False, arg, f'negative id {negative[0]} in {where(row)}', 'ids ≥ 0 (several negative ones are taken for hashes)')
     return ids, labels
 
-# %% ../nbs/00_readers.ipynb #9c73b85e
+# %% ../nbs/00_readers.ipynb #e81613ac
 _TIMES = 'a finite number or an ISO date in every row'
 _ZONE = r'[^T ]+[T ].*(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)'
 
@@ -524,7 +529,7 @@ def as_times(
     refuse(~np.isfinite(out))
     return out
 
-# %% ../nbs/00_readers.ipynb #587d1b80
+# %% ../nbs/00_readers.ipynb #4e1de58a
 def _ratings(col, arg: str, where: Callable) -> np.ndarray:
     "A numeric column as float64, checked."
     import pandas as pd
@@ -544,7 +549,7 @@ def _min_rating(ratings: np.ndarray, least: float | None, arg: str, where: Calla
     found = f'{ratings[row]:g} in {where(row)}, a rating below zero'
     check(False, arg, found, 'ratings ≥ 0, or min_rating: the least that is an interaction')
 
-# %% ../nbs/00_readers.ipynb #b81b9b97
+# %% ../nbs/00_readers.ipynb #686398e8
 def _base(name) -> tuple:
     "(name, type) of a column in RecBole's manner; the type is '' elsewhere."
     found = re.fullmatch('(.+):(token|float|token_seq|float_seq)', name) if isinstance(name, str) else None
@@ -571,7 +576,7 @@ def _roles(names: list, asked: dict, file: str = '', text: bool = False) -> dict
         roles[arg] = at[0]
     return roles
 
-# %% ../nbs/00_readers.ipynb #c1a45e2a
+# %% ../nbs/00_readers.ipynb #4b160a4b
 def _k_core(u: np.ndarray, i: np.ndarray, k: int) -> np.ndarray:
     "Mask of the pairs left when users and items with fewer than `k` are removed until none is."
     keep = np.ones(len(u), bool)
@@ -613,7 +618,7 @@ def _notes(keys, when, ratings, least, keep: str, dropped: int, rating: str) -> 
         notes.append(f'time: {len(when):,} interactions at {moments:,} distinct times; ties are cut by user and item id')
     return notes
 
-# %% ../nbs/00_readers.ipynb #2654611e
+# %% ../nbs/00_readers.ipynb #b130427e
 class Log(NamedTuple):
     "A log as it was read."
     keys: np.ndarray            # distinct pairs, user · len(items) + item, ascending
