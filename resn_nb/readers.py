@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['MAX_COLUMNS', 'MAX_LINE', 'MAX_GROWTH', 'SMALL', 'TEXT', 'KINDS', 'QUOTING', 'Table', 'as_times', 'Log', 'read_log']
 
-# %% ../nbs/00_readers.ipynb #d062c367
+# %% ../nbs/00_readers.ipynb #f642793a
 import codecs, csv, gzip, io, json, numbers, os, re, zipfile, zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ import numpy as np
 from .core import check
 from .labels import _column, _dates, _integers, _kinds, _plain, encode
 
-# %% ../nbs/00_readers.ipynb #012e9d0f
+# %% ../nbs/00_readers.ipynb #df0f02b7
 MAX_COLUMNS = 10_000   # of a table
 MAX_LINE = 1 << 24     # bytes of a line, 16 MiB
 MAX_GROWTH = 200       # a packed file may grow by this factor …
@@ -35,19 +36,32 @@ def _limit(packed: int) -> int:
     "Bytes that a file of `packed` bytes may become."
     return max(SMALL, MAX_GROWTH * packed)
 
-def _unpack(stream, packed: int, file: str) -> bytes:
+def _bounded(grown: int, packed: int, file: str, found: str) -> None:
+    "Refuse a bomb."
+    valid = f'a file that grows at most {MAX_GROWTH}-fold'
+    check(grown <= _limit(packed), file, found, valid)
+
+def _unpacked(stream, packed: int, file: str) -> bytes:
     "What a stream unpacks to, or an error before it has become too large."
     data = stream.read(_limit(packed) + 1)
-    check(len(data) <= _limit(packed), file, f'{packed:,} bytes that become more than {_limit(packed):,}', f'a file that grows at most {MAX_GROWTH}-fold')
+    found = f'{packed:,} bytes that become more than {_limit(packed):,}'
+    _bounded(len(data), packed, file, found)
     return data
+
+def _damaged(file: str, kind: str, e: Exception) -> None:
+    "Raise an error for a file that its library cannot read."
+    why = f'{file}: not a {kind} file that can be read ({str(e).strip()})'
+    raise ValueError(why) from e
 
 def _member(z: zipfile.ZipFile, file: str) -> str:
     "The one file in a zip archive that is not a system's own."
-    inside = [n for n in z.namelist() if not n.endswith('/') and not n.startswith('__MACOSX/')]
-    inside = [n for n in inside if not Path(n).name.startswith('.')]
+    files = [n for n in z.namelist() if not n.endswith('/')]
+    inside = [n for n in files if n[:8] != '__MACOSX' and Path(n).name[0] != '.']
     found = f'{len(inside)} files: {", ".join(inside[:5])}'
     check(len(inside) == 1, file, found, 'a zip archive of one table')
     return inside[0]
+
+_UNREADABLE = OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile
 
 def _contents(path: Path) -> tuple[bytes, str, str]:
     "(content, stem, kind) of a file, unpacked."
@@ -56,36 +70,38 @@ def _contents(path: Path) -> tuple[bytes, str, str]:
     if suffix not in ('.gz', '.zip'): return path.read_bytes(), stem, kind
     try:
         if suffix == '.gz':
-            with gzip.open(path) as f: return _unpack(f, packed, str(path)), stem, kind
+            with gzip.open(path) as f: data = _unpacked(f, packed, str(path))
+            return data, stem, kind
         with zipfile.ZipFile(path) as z:
             name = _member(z, str(path))
-            with z.open(name) as f: return _unpack(f, packed, str(path)), stem, _kind(name)[1]
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError) as e:
-        raise ValueError(f'{path}: not a {suffix} file that can be read ({str(e).strip()})') from e
+            with z.open(name) as f: data = _unpacked(f, packed, str(path))
+            return data, stem, _kind(name)[1]
+    except _UNREADABLE as e: _damaged(str(path), suffix, e)
 
-# %% ../nbs/00_readers.ipynb #8a50b369
+# %% ../nbs/00_readers.ipynb #f65524ac
 def _line_at(data: bytes, at: int) -> int:
     "The number of the line that has byte `at`."
     return data.count(b'\n', 0, at) + 1
 
 def _utf8(data: bytes, encoding: str | None, file: str) -> bytes:
     "Text as UTF-8 without a byte order mark."
-    if encoding is not None:
-        try: data = data.decode(codecs.lookup(encoding).name).encode()
-        except UnicodeDecodeError as e:
-            check(False, file, f'byte {data[e.start]:#04x} in line {_line_at(data, e.start)}', f'text in {encoding}')
-    elif not data.isascii():
-        try: data.decode()
-        except UnicodeDecodeError as e:
-            hint = "UTF-8, or the name of another encoding, such as encoding='latin-1'"
-            check(False, file, f'byte {data[e.start]:#04x} in line {_line_at(data, e.start)}', hint)
+    hint = "UTF-8, or the name of another encoding, such as encoding='latin-1'"
+    try:
+        if encoding is not None: data = data.decode(encoding).encode()
+        elif not data.isascii(): data.decode()
+    except UnicodeError as e:
+        at = getattr(e, 'start', 0)
+        found = f'byte {data[at]:#04x} in line {_line_at(data, at)}'
+        check(False, file, found, f'text in {encoding}' if encoding else hint)
     return data.removeprefix(codecs.BOM_UTF8)
 
 def _text(data: bytes, encoding: str | None, file: str) -> bytes:
     "Text with lines that end in `\n` or `\r\n`, checked for what no table has."
     data = _utf8(data, encoding, file)
     zero = data.find(b'\0')
-    check(zero < 0, file, f'a byte 0 in line {_line_at(data, zero)}', "text (encoding='utf-16'?)")
+    if zero >= 0:
+        found = f'a byte 0 in line {_line_at(data, zero)}'
+        check(False, file, found, "text (encoding='utf-16'?)")
     if b'\n' not in data: data = data.replace(b'\r', b'\n')   # an old Mac's
     ends = np.flatnonzero(np.frombuffer(data, np.uint8) == 10)
     length = np.diff(ends, prepend=-1, append=len(data)) - 1
@@ -93,7 +109,7 @@ def _text(data: bytes, encoding: str | None, file: str) -> bytes:
     check(length.max() <= MAX_LINE, file, found, f'lines of at most {MAX_LINE:,} bytes')
     return data
 
-# %% ../nbs/00_readers.ipynb #6c09a4a9
+# %% ../nbs/00_readers.ipynb #302874cd
 _LINES = 'lines `user item item …` of integers ≥ 0'
 _AS_TABLE = ("; for `user item rating …` lines name the columns: "
              "pd.read_csv(path, sep=' ', names=['user', 'item', 'rating', 'time'])")
@@ -111,10 +127,12 @@ def _parse_lines(text: bytes, file: str) -> tuple[np.ndarray, np.ndarray]:
     if len(bad):
         line = _line_at(text, bad.min())
         shown = text.split(b'\n')[line - 1][:60].decode(errors='replace').strip()
-        check(False, file, f'{shown!r} in line {line}', _LINES + ' without leading zeros' * (bad.min() in zero) + _AS_TABLE)
+        valid = _LINES + ' without leading zeros' * (bad.min() in zero) + _AS_TABLE
+        check(False, file, f'{shown!r} in line {line}', valid)
     check(len(starts) > 0, file, 'an empty file', _LINES)
-    values = np.fromstring(text, np.int64, sep=' ')   # only digits and blanks are left by now
-    check(values.max() < 2**63 - 1, file, 'an id beyond 64 bits', _LINES + ' < 2**63 - 1')
+    values = np.fromstring(text, np.int64, sep=' ')   # nothing but digits and blanks
+    valid = _LINES + ' < 2**63 - 1'
+    check(values.max() < 2**63 - 1, file, 'an id beyond 64 bits', valid)
     line = np.searchsorted(np.flatnonzero(raw == 10), starts)
     return values, np.concatenate([[True], line[1:] != line[:-1]])
 
@@ -125,7 +143,8 @@ def _is_table(values: np.ndarray, first: np.ndarray) -> bool:
     users, items, *rest = values.reshape(-1, fields[0]).T
     ratings = [items.max() > 10 >= c.max() for c in rest]
     times = [c.min() > 10**8 > items.max() for c in rest]
-    return len(np.unique(users)) < len(users) or len(users) >= 10 and (any(ratings) or any(times))
+    if len(np.unique(users)) < len(users): return True
+    return len(users) >= 10 and (any(ratings) or any(times))
 
 def _pairs(values: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "(users, items), one entry a pair."
@@ -136,13 +155,14 @@ def _read_lines(path: Path) -> tuple[np.ndarray, np.ndarray]:
     "(users, items) of a `user item item …` file, one entry a pair, duplicates kept."
     return _pairs(*_parse_lines(path.read_bytes(), str(path)))
 
-# %% ../nbs/00_readers.ipynb #f24331af
+# %% ../nbs/00_readers.ipynb #212d743a
 QUOTING = dict(minimal=csv.QUOTE_MINIMAL, all=csv.QUOTE_MINIMAL, none=csv.QUOTE_NONE)
 
 def _field_pattern(sep: bytes, inner: bytes = rb'[^"]*(?:""[^"]*)*') -> re.Pattern:
     "A field in quotes."
     edge = re.escape(sep) + rb'\r\n'
-    return re.compile(rb'(?<![^' + edge + rb'])"' + inner + rb'"(?=[' + edge + rb']|\Z)')
+    before, after = rb'(?<![^' + edge + rb'])', rb'(?=[' + edge + rb']|\Z)'
+    return re.compile(before + rb'"' + inner + rb'"' + after)
 
 def _opened(raw: np.ndarray, quotes: np.ndarray, sep: bytes) -> np.ndarray:
     "Which quotes are the first byte of their field."
@@ -150,89 +170,103 @@ def _opened(raw: np.ndarray, quotes: np.ndarray, sep: bytes) -> np.ndarray:
     return (quotes == 0) | np.isin(before, [sep[0], 10, 13])
 
 def _unclosed(data: bytes, sep: bytes) -> int | None:
-    "Where the first field begins that starts with a quote and is not a field in quotes; None if there is none."
+    "Where the first field is that begins with a quote and is none in quotes."
     raw = np.frombuffer(data, np.uint8)
     quotes = np.flatnonzero(raw == 34)
     if not _opened(raw, quotes, sep).any(): return None
     first, last = quotes[0::2], quotes[1::2]
-    if len(first) == len(last):   # quick: each first one opens, each last one closes, or the two are a doubled quote
+    if len(first) == len(last):   # quick: in turn they open, close; or two are one
         opens = _opened(raw, first, sep) | (raw[np.maximum(first - 1, 0)] == 34)
         after = np.append(raw, 10)[last + 1]
         if (opens & np.isin(after, [sep[0], 10, 13, 34])).all(): return None
-    rest = _field_pattern(sep).sub(lambda m: b'x' * len(m[0]), data)   # slow, and also right where quotes stand inside fields
+    rest = _field_pattern(sep).sub(lambda m: b'x' * len(m[0]), data)   # slow, and exact
     raw = np.frombuffer(rest, np.uint8)
     quotes = np.flatnonzero(raw == 34)
     left = quotes[_opened(raw, quotes, sep)]
     return int(left[0]) if len(left) else None
 
 def _torn(data: bytes, sep: bytes) -> int | None:
-    "Where a field in quotes begins that goes over several lines, each of which could be a row if quotes were data."
-    over = _field_pattern(sep, rb'[^"\n]*(?:""[^"\n]*)*\n[^"]*(?:""[^"]*)*').search(data)
+    "Where a field in quotes goes over lines that are all rows if quotes are data."
+    inner = rb'[^"\n]*(?:""[^"\n]*)*\n[^"]*(?:""[^"]*)*'
+    over = _field_pattern(sep, inner).search(data)
     if not over: return None
     lines = [l for l in data.split(b'\n') if l.strip(b' \r')]
     return over.start() if len({l.count(sep) for l in lines}) == 1 else None
 
-def _bare(data: bytes, sep: bytes, needless: bytes) -> int | None:
-    "Where a field stands in quotes that need none, if not whole columns do. `needless`: what needs quotes."
-    found = _field_pattern(sep, rb'[^"\r\n' + re.escape(sep) + needless + rb']*').search(data)
+def _bare(data: bytes, sep: bytes, reason: bytes) -> int | None:
+    "Where a field is in quotes without a `reason`, unless whole columns are."
+    inner = rb'[^"\r\n' + re.escape(sep) + reason + rb']*'
+    found = _field_pattern(sep, inner).search(data)
     if not found: return None
     raw = np.frombuffer(data, np.uint8)
     fields = int(_opened(raw, np.flatnonzero(raw == 34), sep).sum())
     lines = sum(1 for l in data.split(b'\n') if l.strip())
-    whole = fields % lines == 0 or fields % (lines - 1) == 0   # the header may be without
+    whole = fields % lines == 0 or fields % (lines - 1) == 0   # with the header or not
     return None if whole else found.start()
+
+def _doubtful(data: bytes, sep: bytes, asked: str | None, usual: bool) -> tuple:
+    "Where quotes cannot be taken as enclosing fields, and what would settle it."
+    bad = _unclosed(data, sep)
+    if bad is not None or asked: return bad, 'fields quoted whole'
+    bad = _torn(data, sep)
+    header = data.lstrip()[:1] == b'"'      # no column's name begins with an inch mark
+    if bad is None and not header: bad = _bare(data, sep, rb'\W' if usual else b'')
+    return bad, "quoting='minimal' if this quote is none of the label's"
 
 def _quoting(data: bytes, sep: bytes, asked: str | None, usual: bool, file: str) -> int:
     "csv.QUOTE_MINIMAL if quotes enclose fields, csv.QUOTE_NONE if they are data."
     if asked == 'none' or b'"' not in data: return csv.QUOTE_NONE
     raw = np.frombuffer(data, np.uint8)
     if not _opened(raw, np.flatnonzero(raw == 34), sep).any(): return csv.QUOTE_NONE
-    bad, valid = _unclosed(data, sep), 'fields quoted whole'
-    header = data.lstrip()[:1] == b'"'              # no name of a column begins with an inch mark
-    if bad is None and asked is None:
-        bad, valid = _torn(data, sep), "quoting='minimal' if this quote is none of the label's"
-        if bad is None and not header: bad = _bare(data, sep, rb'\W' if usual else b'')
-    if bad is not None and asked is None and not usual and not header: return csv.QUOTE_NONE
-    if bad is not None:
-        text = data[bad:bad + 40].split(b'\n')[0].decode(errors='replace').strip()
-        found = f'{text!r} in line {_line_at(data, bad)}, which begins with a quote'
-        check(False, file, found, f"{valid}, or quoting='none' if quotes are part of the labels")
-    return csv.QUOTE_MINIMAL
+    bad, valid = _doubtful(data, sep, asked, usual)
+    if bad is None: return csv.QUOTE_MINIMAL
+    if not (asked or usual or data.lstrip()[:1] == b'"'): return csv.QUOTE_NONE
+    text = data[bad:bad + 40].split(b'\n')[0].decode(errors='replace').strip()
+    found = f'{text!r} in line {_line_at(data, bad)}, which begins with a quote'
+    check(False, file, found, f"{valid}, or quoting='none' if it is")
 
-# %% ../nbs/00_readers.ipynb #c6ff35e3
+# %% ../nbs/00_readers.ipynb #5f335d8b
 @dataclass
 class Table:
     "A log as rows and columns, whatever it came from."
     file: str                     # for messages; '' if it is no file
     columns: list                 # names, as they stand there
     size: int                     # number of rows
-    column: Callable              # position → a Series with the values in their types
+    column: Callable              # position → Series of the values in their types
     where: Callable[[int], str]   # row → 'line 5' or 'row 3'
-    texts: Callable | None = None # for text: positions → Series of them as they stand, by position
+    # of a text file: positions → {position: Series of its fields as they stand}
+    texts: Callable | None = None
 
     def named(self, arg: str) -> str: return f'{self.file}: {arg}' if self.file else arg
+
+def _not_too_wide(columns: int, file: str) -> None:
+    "Bound the number of columns."
+    found = f'{columns:,} columns'
+    check(columns <= MAX_COLUMNS, file, found, f'at most {MAX_COLUMNS:,}')
 
 def _header(data: bytes, sep: str, quoting: int, file: str) -> tuple[list[str], int]:
     "The names in the first line that is not blank, and where the rows begin."
     stream = io.BytesIO(data)
     first = next((l for l in stream if l.strip()), b'')
     check(first, file, 'an empty file', 'a header line and rows')
-    found = f'{first.count(sep.encode()) + 1:,} columns'
-    check(first.count(sep.encode()) < MAX_COLUMNS, file, found, f'at most {MAX_COLUMNS:,}')
+    _not_too_wide(first.count(sep.encode()) + 1, file)
     stream.seek(stream.tell() - len(first))
-    try: names = next(csv.reader((l.decode() for l in stream), delimiter=sep, quoting=quoting))
-    except csv.Error as e: raise ValueError(f'{file}: the header line cannot be read ({e})') from e
+    lines = (l.decode() for l in stream)
+    try: names = next(csv.reader(lines, delimiter=sep, quoting=quoting))
+    except csv.Error as e:
+        raise ValueError(f'{file}: the header line cannot be read ({e})') from e
     return [n.strip() for n in names], stream.tell()
 
 def _separated(data: bytes, sep: str, file: str) -> None:
     "Refuse a header line without the separator, where it has another one."
-    line = next((l for l in io.BytesIO(data) if l.strip()), b'')[:200].decode(errors='replace').strip()
+    line = next((l for l in io.BytesIO(data) if l.strip()), b'')[:200]
+    line = line.decode(errors='replace').strip()
     other = next((c for c in ';\t,|' if c in line), None)
     valid = f'names with {sep!r} between them, or sep={other!r}'
     check(sep in line or other is None, file, f'the header line {line!r}', valid)
 
 def _line_of(row: int, data: bytes, start: int, sep: bytes, quoting: int) -> int:
-    "The line in which a row begins; blank lines are no rows, and a field in quotes may have line ends."
+    "The line of a row. Blank lines are no rows, and quoted line ends end none."
     line, open_ = data.count(b'\n', 0, start), False
     for text in io.BytesIO(data[start:]):
         line += 1
@@ -252,14 +286,15 @@ def _parser(rows: bytes, sep: str, quoting: int) -> Callable:
     "A function that parses rows; nothing stands for a missing value."
     import pandas as pd
     options = dict(sep=sep, quoting=quoting, header=None, index_col=False,
-                   keep_default_na=False, na_filter=False, low_memory=False, encoding='utf-8')
-    old = tuple(map(int, pd.__version__.split('.')[:2])) < (3, 1)   # whose floats were a bit off
-    if old: options |= dict(float_precision='round_trip')
-    if rows.startswith(codecs.BOM_UTF8): rows = b'\n' + rows   # of a label: pandas would take it away
+                   keep_default_na=False, na_filter=False, low_memory=False)
+    old = tuple(map(int, pd.__version__.split('.')[:2])) < (3, 1)
+    if old: options |= dict(float_precision='round_trip')   # else a bit off
+    # a label may begin with the mark that pandas takes away from a file
+    if rows.startswith(codecs.BOM_UTF8): rows = b'\n' + rows
     return lambda **kw: pd.read_csv(io.BytesIO(rows), **options, **kw)
 
 def _untidy(data: bytes, sep: bytes) -> bool:
-    "Is there a field that pandas takes for an integer though Python would write it otherwise?"
+    "Is there a field that pandas reads as an integer that Python writes otherwise?"
     raw = np.frombuffer(b'\n' + data + b'\n', np.uint8)
     edge, digit = np.zeros((2, 256), bool)
     edge[[*sep, 10, 13, 34]] = digit[48:58] = True
@@ -271,40 +306,55 @@ def _untidy(data: bytes, sep: bytes) -> bool:
         at = at[edge[raw[at - 1]]]
         if len(at) and (c == 43 or (raw[at + 1] == 48).any()): return True
     for c in b' \t\v\f':
-        at = np.flatnonzero(raw == c) if c not in sep and c in data else np.zeros(0, int)
+        if c in sep or c not in data: continue
+        at = np.flatnonzero(raw == c)
         if (edge[raw[at - 1]] | edge[raw[at + 1]]).any(): return True
     return False
 
-def _text_table(data: bytes, sep: str, quoting: str | None, usual: bool, file: str) -> Table:
-    "A table of separated fields with a header line."
+# %% ../nbs/00_readers.ipynb #d7915529
+def _parsed(rows: bytes, width: int, parse: Callable, refuse: Callable, sep: str,
+            quotes: int, file: str):
+    "Rows of up to `width` fields, and one more that must be empty."
     import pandas as pd
+    first = rows[:rows.find(b'\n') + 1] or rows      # of it pandas would cut the end
+    refuse(_too_long(first, width + 1, sep, quotes))
+    try: df = parse(names=range(width + 1))
+    except pd.errors.ParserError as e:
+        refuse(_too_long(rows, width + 1, sep, quotes))
+        _damaged(file, 'text', e)
+    extra = df[width].notna().to_numpy() & (df[width].astype(str) != '').to_numpy()
+    refuse(int(extra.argmax()) if extra.any() else None)
+    return df
+
+def _text_table(
+    data: bytes,            # UTF-8
+    sep: str,               # between fields
+    quoting: str | None,    # a key of QUOTING; None: what the file shows
+    usual: bool,            # is quoting usual in such files?
+    file: str,              # for messages
+) -> Table:
+    "A table of separated fields with a header line."
     _separated(data, sep, file)
     quotes = _quoting(data, sep.encode(), quoting, usual, file)
     names, start = _header(data, sep, quotes, file)
-    rows, n = data[start:], len(names)
+    rows, width = data[start:], len(names)
     where = lambda row: f'line {_line_of(row, data, start, sep.encode(), quotes)}'
     def refuse(row):
         if row is None: return
-        check(False, file, f'more fields than the header has in {where(row)}', 'a name for every column')
+        found = f'more fields than the header has in {where(row)}'
+        check(False, file, found, 'a name for every column')
     parse = _parser(rows, sep, quotes)
-    first = rows[:rows.find(b'\n') + 1] or rows      # of a first row pandas cuts the end
-    refuse(_too_long(first, n + 1, sep, quotes))
-    try: df = parse(names=range(n + 1))
-    except pd.errors.ParserError as e:
-        refuse(_too_long(rows, n + 1, sep, quotes))
-        raise ValueError(f'{file}: not a table that can be read ({str(e).strip()})') from e
-    extra = df[n].notna().to_numpy() & (df[n].astype(str) != '').to_numpy()
-    refuse(int(extra.argmax()) if extra.any() else None)
+    df = _parsed(rows, width, parse, refuse, sep, quotes, file)
     def texts(*columns):
         "As text, but for integers that say the same."
-        again = [c for c in columns if df[c].dtype.kind not in 'iu' and _kinds(df[c]) != ['str']]
-        tidy = {c for c in columns if df[c].dtype.kind in 'iu'}
-        if tidy and _untidy(rows, sep.encode()): again += tidy
-        new = parse(names=range(n), usecols=again, dtype=str) if again else {}
+        integers = [c for c in columns if df[c].dtype.kind in 'iu']
+        again = [c for c in columns if c not in integers and _kinds(df[c]) != ['str']]
+        if integers and _untidy(rows, sep.encode()): again += integers
+        new = parse(names=range(width), usecols=again, dtype=str) if again else {}
         return {c: df[c] for c in columns} | dict(new)
     return Table(file, names, len(df), df.__getitem__, where, texts)
 
-# %% ../nbs/00_readers.ipynb #ab0eb375
+# %% ../nbs/00_readers.ipynb #0845850a
 def _json_table(data: bytes, file: str) -> Table:
     "Lines of JSON objects. Parsed at once; line by line only to find what is wrong."
     import pandas as pd
@@ -313,9 +363,10 @@ def _json_table(data: bytes, file: str) -> Table:
     where = lambda row: f'line {_line_of(row, data, 0, b",", csv.QUOTE_NONE)}'
     try: rows = json.loads(b'[' + b','.join(lines) + b']')
     except (ValueError, RecursionError): rows = []
-    if len(rows) != len(lines) or set(map(type, rows)) != {dict}: _bad_json(lines, where, file)
+    objects = len(rows) == len(lines) and set(map(type, rows)) == {dict}
+    if not objects: _bad_json(lines, where, file)
     columns = list(dict.fromkeys([*rows[0], *sorted(set().union(*rows))]))
-    check(len(columns) <= MAX_COLUMNS, file, f'{len(columns):,} columns', f'at most {MAX_COLUMNS:,}')
+    _not_too_wide(len(columns), file)
     column = lambda j: pd.Series([r.get(columns[j]) for r in rows], dtype=object)
     return Table(file, columns, len(rows), column, where)
 
@@ -324,8 +375,9 @@ def _bad_json(lines: list[bytes], where: Callable, file: str) -> None:
     for row, line in enumerate(lines):
         try: found = json.loads(line)
         except (ValueError, RecursionError) as e: found = e
+        if isinstance(found, dict): continue
         kind = f'{found}' if isinstance(found, Exception) else type(found).__name__
-        check(isinstance(found, dict), file, f'{kind} in {where(row)}', 'a JSON object in every line')
+        check(False, file, f'{kind} in {where(row)}', 'a JSON object in every line')
 
 def _frame_table(df, file: str = '') -> Table:
     "A pandas DataFrame."
@@ -346,9 +398,10 @@ def _arrow_table(table, file: str = '') -> Table:
     import pandas as pd
     def column(j):
         array = table.column(j)
-        if str(array.type).startswith('dictionary'): return pd.Series(array.to_pandas())
+        if str(array.type).startswith('dictionary'): return array.to_pandas()
         return pd.Series(pd.arrays.ArrowExtensionArray(array))
-    return Table(file, table.column_names, table.num_rows, column, lambda row: f'row {row}')
+    where = lambda row: f'row {row}'
+    return Table(file, table.column_names, table.num_rows, column, where)
 
 def _in_memory(src) -> Table:
     "A table of pandas, polars or Arrow."
@@ -363,7 +416,7 @@ def _in_memory(src) -> Table:
     check(isinstance(src, pd.DataFrame), 'src', type(src).__name__, valid, TypeError)
     return _frame_table(src)
 
-# %% ../nbs/00_readers.ipynb #b84d03ac
+# %% ../nbs/00_readers.ipynb #ac09ea10
 def _pyarrow(file: str):
     "pyarrow and its parquet, or an error that says how to get them."
     how = f"{file}: reading parquet needs pyarrow: pip install 'resn_nb[parquet]'"
@@ -375,33 +428,39 @@ def _parquet_part(source, size: int, wanted: Callable, file: str):
     "The wanted columns of one parquet file as an Arrow table."
     pa, pq = _pyarrow(file)
     try: part = pq.ParquetFile(source)
-    except Exception as e: raise ValueError(f'{file}: not a .parquet file that can be read ({str(e).strip()})') from e
-    meta, names = part.metadata, part.schema_arrow.names
-    check(len(names) <= MAX_COLUMNS, file, f'{len(names):,} columns', f'at most {MAX_COLUMNS:,}')
-    columns = wanted(names)
-    grown = max(8 * meta.num_rows * len(columns), sum(meta.row_group(g).total_byte_size for g in range(meta.num_row_groups)))
+    except Exception as e: _damaged(file, '.parquet', e)
+    meta, schema = part.metadata, part.schema_arrow
+    _not_too_wide(len(schema.names), file)
+    columns = wanted(schema.names)
+    groups = sum(meta.row_group(g).total_byte_size for g in range(meta.num_row_groups))
+    grown = max(8 * meta.num_rows * len(columns), groups)
     found = f'{size:,} bytes with {meta.num_rows:,} rows that become {grown:,} bytes'
-    check(grown <= _limit(size), file, found, f'a file that grows at most {MAX_GROWTH}-fold')
-    texts = [n for n in columns if part.schema_arrow.types[names.index(n)] in (pa.string(), pa.binary())]
-    try: return pq.ParquetFile(source, read_dictionary=texts).read(columns=columns)   # each text once
-    except Exception as e: raise ValueError(f'{file}: not a .parquet file that can be read ({str(e).strip()})') from e
+    _bounded(grown, size, file, found)
+    texts = [n for n in columns if schema.field(n).type in (pa.string(), pa.binary())]
+    try:   # each text is held once
+        part = pq.ParquetFile(source, read_dictionary=texts)
+        return part.read(columns=columns)
+    except Exception as e: _damaged(file, '.parquet', e)
 
 def _parquet_table(source, size: int, wanted: Callable, file: str) -> Table:
     "A parquet file: a path, or what was unpacked."
     return _arrow_table(_parquet_part(source, size, wanted, file), file)
 
 def _folder_table(folder: Path, wanted: Callable) -> Table:
-    "The parquet files of a folder and its subfolders, in the order of their names; hidden ones and `_SUCCESS` are left out."
-    parts = sorted(p for p in folder.rglob('*.parquet') if not any(n[0] in '._' for n in p.relative_to(folder).parts))
+    "The parquet files of a folder and its subfolders by name, without hidden ones."
+    seen = lambda p: not any(n[0] in '._' for n in p.relative_to(folder).parts)
+    parts = sorted(p for p in folder.rglob('*.parquet') if seen(p))
     check(parts, str(folder), 'a folder', 'a folder of .parquet files, or a file')
     pa, _ = _pyarrow(str(folder))
     tables = [_parquet_part(p, p.stat().st_size, wanted, str(p)) for p in parts]
     for p, t in zip(parts, tables):
-        check(t.schema.equals(tables[0].schema), str(p), t.schema.to_string(), f'columns as in {parts[0].name}')
+        same = t.schema.equals(tables[0].schema)
+        check(same, str(p), t.schema.to_string(), f'columns as in {parts[0].name}')
     return _arrow_table(pa.concat_tables(tables), str(folder))
 
-# %% ../nbs/00_readers.ipynb #e41411b5
-_NOBODY = 'NA', 'N/A', '<NA>', 'n/a', 'nan', 'NaN', 'NAN', 'null', 'NULL', 'Null', 'None', 'none', 'NONE', '-', '?'
+# %% ../nbs/00_readers.ipynb #96f3bf54
+# how programs write a missing value, in lower case
+_NOBODY = 'na', 'n/a', '<na>', '#n/a', 'nan', 'null', 'none', 'nil', '-', '?'
 _NUMBER = r'[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?'
 _WHOLE = r'-?[1-9][0-9]*|0'
 
@@ -413,7 +472,8 @@ def _spoiled(s, refuse: Callable) -> np.ndarray:
     refuse(~whole & ~integer, 'a fractional or huge number', valid)
     refuse(integer, 'an integer among decimal fractions', valid)
     values = [int(v[:-2]) for v in s]
-    refuse(np.array([abs(v) >= 2**53 for v in values]), 'a fractional or huge number', valid)
+    huge = np.array([abs(v) >= 2**53 for v in values])
+    refuse(huge, 'a fractional or huge number', valid)
     return _integers(values, '')
 
 def _meaning(names, refuse: Callable) -> np.ndarray:
@@ -424,7 +484,7 @@ def _meaning(names, refuse: Callable) -> np.ndarray:
     s = pd.Series(names).str.strip()
     if s.nunique() < len(s): return texts
     number = s.str.fullmatch(_NUMBER).to_numpy(bool)
-    nobody = s.isin(_NOBODY).to_numpy(bool)
+    nobody = s.str.lower().isin(_NOBODY).to_numpy(bool)
     if number.any() and (number | nobody).all():
         refuse(nobody, 'no number in a column of numbers', 'a label in every row')
     if not number.all(): return texts
@@ -436,7 +496,7 @@ def _meaning(names, refuse: Callable) -> np.ndarray:
     zero, digits = s.str.fullmatch('[+-]?0[0-9].*'), s.str.fullmatch('[+-]?[0-9]+')
     return texts if zero.any() or digits.all() else _spoiled(s, refuse)
 
-def _text_labels(col, arg: str, where: Callable, token: bool) -> tuple[np.ndarray, np.ndarray]:
+def _text_labels(col, arg: str, where: Callable, token: bool) -> tuple:
     "(id of each row, ascending labels) of a column of fields."
     import pandas as pd
     ids, names = pd.factorize(col)
@@ -449,24 +509,33 @@ def _text_labels(col, arg: str, where: Callable, token: bool) -> tuple[np.ndarra
     mine, labels = encode(_meaning(names, refuse), arg)
     return mine[ids], labels
 
-def _labels(col, arg: str, where: Callable, text: bool = False, token: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    "(id of each row, ascending labels) of a label column, checked."
+def _labels(
+    col,                   # Series
+    arg: str,              # its name, for messages
+    where: Callable,       # row → where it is
+    text: bool = False,    # does it come from a text file?
+    token: bool = False,   # which says that these are no numbers?
+) -> tuple[np.ndarray, np.ndarray]:   # id of each row, ascending labels
+    "Number the rows of a label column, checked."
     fields = text and (token or _kinds(col) == ['str'])
-    ids, labels = _text_labels(col.astype(str), arg, where, token) if fields else encode(col, arg, where)
+    if fields: ids, labels = _text_labels(col.astype(str), arg, where, token)
+    else: ids, labels = encode(col, arg, where)
     negative = labels[labels < 0] if labels.dtype.kind == 'i' else labels[:0]
     if len(negative) == 1:
         row = int((labels[ids] < 0).argmax())
-        check(False, arg, f'negative id {negative[0]} in {where(row)}', 'ids ≥ 0 (several negative ones are taken for hashes)')
+        found = f'negative id {negative[0]} in {where(row)}'
+        check(False, arg, found, 'ids ≥ 0 (several negative ones are taken for hashes)')
     return ids, labels
 
-# %% ../nbs/00_readers.ipynb #e81613ac
+# %% ../nbs/00_readers.ipynb #98016bc0
 _TIMES = 'a finite number or an ISO date in every row'
 _ZONE = r'[^T ]+[T ].*(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)'
 
-def _utc(col):
+def _utc(col, arg: str):
     "datetimes as datetime64, those with a zone in UTC."
-    index = _dates(col, 'time')
-    return (index if index.tz is None else index.tz_convert('UTC').tz_localize(None)).to_numpy()
+    index = _dates(col, arg)
+    if index.tz is not None: index = index.tz_convert('UTC').tz_localize(None)
+    return index.to_numpy()
 
 def _decimals(s, refuse: Callable) -> np.ndarray:
     "Decimal texts as floats, as long as those that differ stay different."
@@ -474,36 +543,49 @@ def _decimals(s, refuse: Callable) -> np.ndarray:
     values = pd.to_numeric(s).to_numpy(float)
     refuse(~np.isfinite(values), '', _TIMES)
     merged = pd.Series(values).duplicated(keep=False).to_numpy()
-    exact = [(float(t), t.as_integer_ratio()) for t in map(_decimal, s[merged])]
-    lost = len({r for _, r in exact}) > len({v for v, _ in exact})
-    refuse(merged & lost, 'which a float64 cannot tell from another', 'integers, or times of fewer digits')
+    lost = len(set(map(Decimal, s[merged]))) > len(set(values[merged]))
+    valid = 'integers, or times of fewer digits'
+    refuse(merged & lost, 'which a float64 cannot tell from another', valid)
     return values
-
-def _decimal(text: str):
-    from decimal import Decimal
-    return Decimal(text)
 
 def _text_times(texts, refuse: Callable) -> np.ndarray:
     "Distinct texts as times."
     import pandas as pd
     s = pd.Series(texts).str.strip()
-    if s.str.fullmatch('[+-]?[0-9]+').all(): return _integers([int(v) for v in s], 'time')
+    digits = s.str.fullmatch('[+-]?[0-9]+').all()
+    if digits: return _integers([int(v) for v in s], 'time')
     number = s.str.fullmatch(_NUMBER).to_numpy(bool)
     if number.all(): return _decimals(s, refuse)
-    iso = s.str.match(r'[0-9]{4}-[0-9]{2}').to_numpy(bool) & ~s.str.contains(r'\.[0-9]{10}').to_numpy(bool)
+    finer = s.str.contains(r'\.[0-9]{10}').to_numpy(bool)    # than nanoseconds
+    iso = s.str.match('[0-9]{4}-[0-9]{2}').to_numpy(bool) & ~finer
     refuse(~iso if iso.any() else ~number, '', _TIMES)
     zone = s.str.fullmatch(_ZONE).to_numpy(bool)
     refuse(~zone & zone.any(), 'without a time zone, which others have', _TIMES)
     dates = pd.to_datetime(s, format='ISO8601', errors='coerce', utc=True)
     refuse(dates.isna().to_numpy(), '', _TIMES)
-    return _utc(dates)
+    return _utc(dates, 'time')
+
+# %% ../nbs/00_readers.ipynb #2763f9c7
+def _numeric_times(col, kinds: list, refuse: Callable) -> np.ndarray:
+    "Floats, or floats and integers that a float can hold."
+    whole = [] if kinds == ['float'] else [type(v) for v in col]
+    huge = [not issubclass(t, float) and abs(v) >= 2**53 for t, v in zip(whole, col)]
+    refuse(np.array(huge), 'beside fractions')
+    out = col.to_numpy(dtype=float)
+    refuse(~np.isfinite(out))
+    return out
 
 def as_times(
-    values,          # array, list or Series of numbers, datetimes, or texts of either
-    arg: str,        # its name, for messages
-    where: Callable[[int], str] = lambda row: f'row {row}',   # what to call a row in messages
-) -> np.ndarray:     # int64, uint64, float64 or datetime64
-    "Times that compare exactly as they were given. Refuses missing, infinite and mixed ones."
+    values,      # array, list or Series of numbers, dates, or texts of either
+    arg: str,    # its name, for messages
+    # what to call a row in messages
+    where: Callable[[int], str] = lambda row: f'row {row}',
+) -> np.ndarray:   # int64, uint64, float64 or datetime64
+    """Times that compare exactly as they were given.
+
+    A `ValueError` for missing, infinite and inexact ones, a `TypeError` for mixed types
+    and those that are no times.
+    """
     import pandas as pd
     col = _column(values, arg)
     def refuse(bad, what='', valid=_TIMES):
@@ -513,28 +595,27 @@ def as_times(
         check(False, arg, found + (what and f', {what}'), valid)
     refuse(col.isna().to_numpy(dtype=bool))
     plain = _plain(col)
-    if isinstance(plain.dtype, pd.CategoricalDtype): plain = plain.astype(plain.cat.categories.dtype)
+    if isinstance(plain.dtype, pd.CategoricalDtype):
+        plain = plain.astype(plain.cat.categories.dtype)
     kinds = _kinds(plain)
-    if kinds in (['date'], ['date', 'datetime']): plain, kinds = pd.to_datetime(plain), ['datetime']
+    if kinds in (['date'], ['date', 'datetime'], ['datetime']):
+        return _utc(pd.to_datetime(plain) if 'date' in kinds else plain, arg)
     if kinds == ['str']:
         ids, texts = pd.factorize(plain)
         distinct = lambda bad, *rest: refuse(np.asarray(bad)[ids], *rest)
         return _text_times(texts, distinct)[ids]
-    if kinds == ['int']: return plain.to_numpy() if plain.dtype != object else _integers(plain.tolist(), arg)
-    if kinds == ['datetime']: return _utc(plain)
-    check(set(kinds) <= {'int', 'float'}, arg, f'times of type {", ".join(kinds)}', _TIMES, TypeError)
-    exact = [isinstance(v, float) or abs(v) < 2**53 for v in plain] if kinds != ['float'] else [True]
-    refuse(~np.array(exact), 'beside fractions')
-    out = plain.to_numpy(dtype=float)
-    refuse(~np.isfinite(out))
-    return out
+    if kinds == ['int'] and plain.dtype == object: return _integers(plain.tolist(), arg)
+    if kinds == ['int']: return plain.to_numpy()
+    found = f'times of type {", ".join(kinds)}'
+    check(set(kinds) <= {'int', 'float'}, arg, found, _TIMES, TypeError)
+    return _numeric_times(plain, kinds, refuse)
 
-# %% ../nbs/00_readers.ipynb #4e1de58a
+# %% ../nbs/00_readers.ipynb #f4fdae4a
 def _ratings(col, arg: str, where: Callable) -> np.ndarray:
     "A numeric column as float64, checked."
     import pandas as pd
-    numbers = pd.to_numeric(col.astype(str) if isinstance(col.dtype, pd.CategoricalDtype) else col, errors='coerce')
-    v = numbers.to_numpy(dtype=float, na_value=np.nan)
+    values = col.astype(str) if isinstance(col.dtype, pd.CategoricalDtype) else col
+    v = pd.to_numeric(values, errors='coerce').to_numpy(dtype=float, na_value=np.nan)
     bad = ~np.isfinite(v) | col.isna().to_numpy(dtype=bool)
     if bad.any():
         row = int(bad.argmax())
@@ -542,43 +623,65 @@ def _ratings(col, arg: str, where: Callable) -> np.ndarray:
         check(False, arg, found, 'a finite number in every row')
     return v
 
-def _min_rating(ratings: np.ndarray, least: float | None, arg: str, where: Callable) -> None:
-    "Below zero is dislike: not to be counted as interaction without a word."
+def _not_below_zero(ratings, least: float | None, arg: str, where: Callable) -> None:
+    "Below zero is dislike: no interaction without a word."
     if least is not None or not (ratings < 0).any(): return
     row = int((ratings < 0).argmax())
     found = f'{ratings[row]:g} in {where(row)}, a rating below zero'
-    check(False, arg, found, 'ratings ≥ 0, or min_rating: the least that is an interaction')
+    valid = 'ratings ≥ 0, or min_rating: the least that is an interaction'
+    check(False, arg, found, valid)
 
-# %% ../nbs/00_readers.ipynb #686398e8
+# %% ../nbs/00_readers.ipynb #e0b27007
+_TYPED = re.compile('(.+):(token|float|token_seq|float_seq)')
+
 def _base(name) -> tuple:
     "(name, type) of a column in RecBole's manner; the type is '' elsewhere."
-    found = re.fullmatch('(.+):(token|float|token_seq|float_seq)', name) if isinstance(name, str) else None
+    found = _TYPED.fullmatch(name) if isinstance(name, str) else None
     return found.groups() if found else (name, '')
+
+def _same(a, b) -> bool:
+    "Are two names equal, and not only as 1 and True are?"
+    alike = all(isinstance(a, t) == isinstance(b, t) for t in (str, bool))
+    return alike and a == b
 
 def _where_named(names: list, bases: list, wanted) -> list[int]:
     "Positions of the columns called `wanted`, with or without a type."
-    exact = [j for j, n in enumerate(names) if type(n) is type(wanted) and n == wanted]
-    return exact or [j for j, n in enumerate(bases) if type(n) is type(wanted) and n == wanted]
+    at = [[j for j, n in enumerate(ns) if _same(n, wanted)] for ns in (names, bases)]
+    return at[0] or at[1]
 
-def _roles(names: list, asked: dict, file: str = '', text: bool = False) -> dict[str, int]:
-    "user, item, rating, time → position of their column; without those that are not there."
+def _sought_column(names: list, bases: list, arg: str, wanted) -> list[int]:
+    "Where the column of an argument may be."
+    if wanted is None and arg == 'time':
+        at = _where_named(names, bases, 'timestamp')
+        return at if len(at) == 1 else []
+    at = _where_named(names, bases, wanted)
+    usual = wanted == arg and arg in ('user', 'item')
+    return at or (_where_named(names, bases, f'{arg}_id') if usual else [])
+
+def _roles(
+    names: list,         # of all columns
+    asked: dict,         # argument → the name it was given
+    file: str = '',      # for messages
+    text: bool = False,  # may names carry types?
+) -> dict[str, int]:     # argument → position, for those that have a column
+    "Which column is what; refuses what is not there, is there twice, or is another's."
     bases, roles = [_base(n)[0] if text else n for n in names], {}
-    shown = ', '.join(map(str, names[:20])) + f', … ({len(names):,} in all)' * (len(names) > 20)
+    shown = ', '.join(map(str, names[:20]))
+    if len(names) > 20: shown += f', … ({len(names):,} in all)'
     for arg, wanted in asked.items():
-        if arg in ('rating', 'time') and (wanted is None or wanted is False):
-            at = _where_named(names, bases, 'timestamp') if arg == 'time' and wanted is None else []
-            if len(at) != 1: continue
-        else: at = _where_named(names, bases, wanted)
-        if not at and wanted == arg and arg in ('user', 'item'): at = _where_named(names, bases, f'{arg}_id')
-        check(len(at) == 1, f'{file}: {arg}' if file else arg, wanted, f'a column of the table: {shown}')
+        if (arg, wanted) in (('time', False), ('rating', None)): continue
+        at = _sought_column(names, bases, arg, wanted)
+        if not at and arg == 'time' and wanted is None: continue
+        told = f'{file}: {arg}' if file else arg
+        check(len(at) == 1, told, wanted, f'a column of the table: {shown}')
         twin = next((k for k, j in roles.items() if j == at[0]), None)
-        check(twin is None, f'{file}: {arg}' if file else arg, wanted, f'another column than {twin} has')
+        check(twin is None, told, wanted, f'another column than {twin} has')
         roles[arg] = at[0]
     return roles
 
-# %% ../nbs/00_readers.ipynb #4b160a4b
+# %% ../nbs/00_readers.ipynb #75f326ca
 def _k_core(u: np.ndarray, i: np.ndarray, k: int) -> np.ndarray:
-    "Mask of the pairs left when users and items with fewer than `k` are removed until none is."
+    "Mask of the pairs left when users and items with fewer than `k` are gone."
     keep = np.ones(len(u), bool)
     while True:
         nu = np.bincount(u[keep], minlength=u.max() + 1)
@@ -592,7 +695,7 @@ def _dense(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     there = np.bincount(ids) > 0
     return (np.cumsum(there) - 1)[ids], np.flatnonzero(there)
 
-def _distinct_rows(keys: np.ndarray, when, ratings, least: float | None, keep: str) -> tuple[np.ndarray, int]:
+def _distinct_rows(keys, when, ratings, least: float | None, keep: str) -> tuple:
     "The row that counts for each pair, and how many were dropped as duplicates."
     import pandas as pd
     rows = np.arange(len(keys)) if when is None else np.argsort(when, kind='stable')
@@ -602,23 +705,150 @@ def _distinct_rows(keys: np.ndarray, when, ratings, least: float | None, keep: s
     kept = rows[~twice]
     return kept[enough[kept]], int(twice.sum())
 
-def _notes(keys, when, ratings, least, keep: str, dropped: int, rating: str) -> list[str]:
-    "What should be known of the log; `when`: times of the pairs that are left."
+def _both_sides(keys, ratings, least: float) -> int:
+    "Number of pairs with ratings below and from `least` on."
     import pandas as pd
-    notes = [f'train: dropped {dropped:,} duplicate pairs'] if dropped else []
-    if least is not None and dropped:
-        high, low = (pd.unique(keys[m]) for m in (ratings >= least, ratings < least))
-        both = int(pd.Series(high).isin(low).sum())
-        rule = dict(first='any high rating counts', last='the last rating counts')[keep]
-        if both: notes.append(f'{rating}: {both:,} pairs have ratings on both sides of {least:g}; {rule}')
-    zeros = 0 if ratings is None or least is not None else int((ratings == 0).sum())
-    if zeros: notes.append(f'{rating}: {zeros:,} ratings of 0 count as interactions; min_rating leaves them out')
-    moments = pd.Series(when).nunique() if when is not None else 0
-    if when is not None and moments < len(when):
-        notes.append(f'time: {len(when):,} interactions at {moments:,} distinct times; ties are cut by user and item id')
-    return notes
+    high, low = (pd.unique(keys[m]) for m in (ratings >= least, ratings < least))
+    return int(pd.Series(high).isin(low).sum())
 
-# %% ../nbs/00_readers.ipynb #b130427e
+def _rating_notes(keys, ratings, least: float | None, keep: str, name: str) -> list:
+    "What to know of ratings that were made interactions."
+    zeros = int((ratings == 0).sum())
+    found = f'{name}: {zeros:,} ratings of 0 count as interactions'
+    if least is None: return [f'{found}; min_rating leaves them out'] if zeros else []
+    rule = dict(first='any high rating counts', last='the last rating counts')[keep]
+    both = _both_sides(keys, ratings, least)
+    found = f'{name}: {both:,} pairs have ratings on both sides of {least:g}'
+    return [f'{found}; {rule}'] if both else []
+
+def _time_notes(when: np.ndarray) -> list[str]:
+    "Are there ties?"
+    import pandas as pd
+    n, moments = len(when), pd.Series(when).nunique()
+    found = f'time: {n:,} interactions at {moments:,} distinct times'
+    return [f'{found}; ties are cut by user and item id'] if moments < n else []
+
+# %% ../nbs/00_readers.ipynb #29a26089
+def _unused(kind: str, **options) -> None:
+    "Refuse options that mean nothing here."
+    for k, v in options.items(): check(v is None, k, v, f'None for {kind}')
+
+def _lines_table(text: bytes, asked: dict, file: str) -> Table:
+    "A table of the pairs of a file of lines."
+    import pandas as pd
+    extra = {k: asked[k] for k in ('rating', 'time') if asked[k] not in (None, False)}
+    told = f'{file}: {", ".join(extra)}'
+    check(not extra, told, list(extra.values()), 'None for `user item item …` lines')
+    values, first = _parse_lines(text, file)
+    found = 'lines of equally many fields that look like `user item rating …`'
+    check(not _is_table(values, first), file, found, _LINES + _AS_TABLE)
+    columns = dict(zip((asked['user'], asked['item']), _pairs(values, first)))
+    return _frame_table(pd.DataFrame(columns), file)
+
+def _file_table(path: Path, asked: dict, wanted, sep, encoding, quoting) -> tuple:
+    "(table, name) of a file."
+    file, data, (stem, kind) = str(path), None, _kind(path.name)
+    if path.suffix.lower() in ('.gz', '.zip'): data, stem, kind = _contents(path)
+    valid = f'a file ending in {", ".join(KINDS)}, or with .gz or .zip behind; or sep=…'
+    check(kind in KINDS or sep is not None, 'src', path.name, valid)
+    if kind == '.parquet':
+        _unused(kind, sep=sep, encoding=encoding, quoting=quoting)
+        size = path.stat().st_size if data is None else len(data)
+        source = path if data is None else io.BytesIO(data)
+        return _parquet_table(source, size, wanted, file), stem
+    text = _text(path.read_bytes() if data is None else data, encoding, file)
+    if kind in ('.jsonl', '.ndjson'):
+        _unused(kind, sep=sep, quoting=quoting)
+        return _json_table(text, file), stem
+    if kind == '.txt' and sep is None:
+        _unused(kind, quoting=quoting)
+        return _lines_table(text, asked, file), stem
+    sep = sep or TEXT[kind]
+    return _text_table(text, sep, quoting, sep != '\t', file), stem
+
+def _open(src, asked: dict, sep, encoding, quoting) -> tuple[Table, str]:
+    "(table, name) of whatever holds a log."
+    if not isinstance(src, (str, os.PathLike)):
+        table = _in_memory(src)
+        _unused('a table in memory', sep=sep, encoding=encoding, quoting=quoting)
+        return table, 'data'
+    path = Path(src)
+    def wanted(names):
+        return [names[j] for j in _roles(names, asked, str(path)).values()]
+    if path.is_dir():
+        _unused('a folder', sep=sep, encoding=encoding, quoting=quoting)
+        return _folder_table(path, wanted), path.name
+    if not path.is_file(): raise FileNotFoundError(f'src: found no file {path}')
+    try: return _file_table(path, asked, wanted, sep, encoding, quoting)
+    except MemoryError as e:
+        raise MemoryError(f'{path}: more than this machine can hold') from e
+
+def _is_encoding(name) -> bool:
+    "Is this the name of a text encoding?"
+    try: return isinstance(name, str) and bool('a'.encode(name))
+    except LookupError: return False
+
+def _check_format(sep, encoding, quoting) -> None:
+    "Check how a text file is to be read."
+    one = isinstance(sep, str) and len(sep) == 1 and sep.isascii()
+    one = one and sep not in '"\r\n\0'
+    check(sep is None or one, 'sep', sep, 'one ASCII character between fields')
+    known = isinstance(quoting, str) and quoting in QUOTING
+    check(quoting is None or known, 'quoting', quoting, f'None, {" or ".join(QUOTING)}')
+    valid = 'the name of a text encoding, such as utf-8 or latin-1'
+    check(encoding is None or _is_encoding(encoding), 'encoding', encoding, valid)
+
+def _check_filter(rating, min_rating, k_core, keep) -> None:
+    "Check what is to be left out."
+    whole = isinstance(k_core, numbers.Integral) and not isinstance(k_core, bool)
+    check(whole and k_core >= 1, 'k_core', k_core, 'an integer ≥ 1')
+    known = isinstance(keep, str) and keep in ('first', 'last')
+    check(known, 'keep', keep, "'first' or 'last'")
+    if min_rating is None: return
+    valid = 'given together with the column `rating`'
+    check(rating is not None, 'min_rating', min_rating, valid)
+    real = isinstance(min_rating, numbers.Real) and not isinstance(min_rating, bool)
+    check(real and np.isfinite(min_rating), 'min_rating', min_rating, 'a finite number')
+
+# %% ../nbs/00_readers.ipynb #3dfaeb7d
+def _no_header(table: Table, roles: dict, cols: dict) -> None:
+    "Refuse a line that repeats the header, as `cat a.csv b.csv` makes them."
+    at = roles['user'], roles['item']
+    names = [table.columns[j] for j in at]
+    for pair in (names, names[::-1]):
+        here = [cols[j].isin([n, '\ufeff' + n]).to_numpy() for j, n in zip(at, pair)]
+        both = here[0] & here[1]
+        if not both.any(): continue
+        found = f'the header again in {table.where(int(both.argmax()))}'
+        valid = 'one header line (are these several files in one?)'
+        check(False, table.file, found, valid)
+
+def _label_columns(table: Table, roles: dict) -> list[tuple[np.ndarray, np.ndarray]]:
+    "(id of each row, labels) of users and of items."
+    at, text = [roles['user'], roles['item']], table.texts is not None
+    cols = table.texts(*at) if text else {j: table.column(j) for j in at}
+    fields = text and all(_kinds(cols[j]) == ['str'] for j in at)
+    if fields: _no_header(table, roles, cols)
+    names = [table.columns[j] for j in at]
+    return [_labels(cols[j], table.named(n), table.where, text, _base(n)[1] == 'token')
+            for j, n in zip(at, names)]
+
+def _rating_column(table: Table, at: int, least: float | None) -> np.ndarray:
+    "Ratings, of which some are high enough."
+    arg = table.named(table.columns[at])
+    ratings = _ratings(table.column(at), arg, table.where)
+    _not_below_zero(ratings, least, arg, table.where)
+    some = least is None or ratings.max() >= least
+    check(some, 'min_rating', least, f'at most the largest rating, {ratings.max():g}')
+    return ratings
+
+def _time_column(table: Table, at: int) -> np.ndarray:
+    "Times, from the fields themselves where they are no integers."
+    col = table.column(at)
+    if table.texts and col.dtype.kind not in 'iu': col = table.texts(at)[at]
+    return as_times(col, table.named(table.columns[at]), table.where)
+
+# %% ../nbs/00_readers.ipynb #bce7d38d
 class Log(NamedTuple):
     "A log as it was read."
     keys: np.ndarray            # distinct pairs, user · len(items) + item, ascending
@@ -628,94 +858,8 @@ class Log(NamedTuple):
     notes: tuple[str, ...]      # what was dropped, and what to know
     name: str                   # of the file without its ending; 'data' for a frame
 
-def _lines_log(text: bytes, asked: dict, file: str):
-    "A table of the pairs of a file of lines."
-    import pandas as pd
-    extra = {k: asked[k] for k in ('rating', 'time') if asked[k] not in (None, False)}
-    check(not extra, f'{file}: {", ".join(extra)}', list(extra.values()), 'None for a `user item item …` file, which has neither')
-    values, first = _parse_lines(text, file)
-    check(not _is_table(values, first), file, 'lines of equally many fields that look like `user item rating …`', _LINES + _AS_TABLE)
-    return _frame_table(pd.DataFrame(dict(zip((asked['user'], asked['item']), _pairs(values, first)))), file)
-
-def _file_table(path: Path, asked: dict, sep, encoding, quoting) -> tuple[Table, str]:
-    "(table, name) of a file."
-    stem, kind = _kind(path.name)
-    file, packed = str(path), path.suffix.lower() in ('.gz', '.zip')
-    data = None
-    if packed: data, stem, kind = _contents(path)
-    if sep is None: check(kind in KINDS, 'src', path.name, f'a file ending in {", ".join(KINDS)}, or these with .gz or .zip behind, or a table of text with sep=…')
-    if kind == '.parquet' and sep is None:
-        _unused(kind, sep=sep, encoding=encoding, quoting=quoting)
-        wanted = lambda names: [names[j] for j in _roles(names, asked, file).values()]
-        source, size = (path, path.stat().st_size) if data is None else (io.BytesIO(data), len(data))
-        return _parquet_table(source, size, wanted, file), stem
-    text = _text(path.read_bytes() if data is None else data, encoding, file)
-    if kind in ('.jsonl', '.ndjson') and sep is None:
-        _unused(kind, quoting=quoting)
-        return _json_table(text, file), stem
-    if kind == '.txt' and sep is None:
-        _unused(kind, quoting=quoting)
-        return _lines_log(text, asked, file), stem
-    sep = sep or TEXT[kind]
-    return _text_table(text, sep, quoting, sep != '\t', file), stem
-
-def _unused(kind: str, **options) -> None:
-    "Refuse options that mean nothing here."
-    for k, v in options.items(): check(v is None, k, v, f'None for {kind}')
-
-def _open(src, asked: dict, sep, encoding, quoting) -> tuple[Table, str]:
-    "(table, name) of whatever holds a log."
-    if not isinstance(src, (str, os.PathLike)):
-        table = _in_memory(src)
-        _unused('a table in memory', sep=sep, encoding=encoding, quoting=quoting)
-        return table, 'data'
-    path = Path(src)
-    try:
-        if path.is_dir():
-            _unused('a folder', sep=sep, encoding=encoding, quoting=quoting)
-            wanted = lambda names: [names[j] for j in _roles(names, asked, str(path)).values()]
-            return _folder_table(path, wanted), path.name
-        if not path.is_file(): raise FileNotFoundError(f'src: found no file {path}')
-        return _file_table(path, asked, sep, encoding, quoting)
-    except MemoryError as e: raise MemoryError(f'{path}: more than this machine can hold') from e
-
-def _check_format(sep, encoding, quoting) -> str | None:
-    "Check how a text file is to be read; the separator."
-    if sep == r'\t': sep = '\t'      # as a shell hands it over
-    one = isinstance(sep, str) and len(sep) == 1 and sep.isascii() and sep not in '"\r\n\0'
-    check(sep is None or one, 'sep', sep, 'one ASCII character between fields')
-    check(quoting is None or isinstance(quoting, str) and quoting in QUOTING, 'quoting', quoting, f'None, {" or ".join(QUOTING)}')
-    known = encoding is None
-    if isinstance(encoding, str):
-        try: known = bool('a'.encode(encoding))
-        except LookupError: pass
-    check(known, 'encoding', encoding, 'the name of a text encoding, such as utf-8 or latin-1')
-    return sep
-
-def _no_header(table: Table, roles: dict, cols: dict) -> None:
-    "Refuse a line that repeats the header, as `cat a.csv b.csv` makes them."
-    names = [table.columns[roles[k]] for k in ('user', 'item')]
-    for pair in (names, names[::-1]):
-        here = [cols[roles[k]].isin([n, '\ufeff' + n]).to_numpy() for k, n in zip(('user', 'item'), pair)]
-        both = here[0] & here[1]
-        found = f'the header again in {table.where(int(both.argmax()))}' if both.any() else ''
-        check(not both.any(), table.file, found, 'one header line (are these several files in one?)')
-
-def _label_columns(table: Table, roles: dict) -> list[tuple[np.ndarray, np.ndarray]]:
-    "(id of each row, labels) of users and of items."
-    at = [roles['user'], roles['item']]
-    cols = table.texts(*at) if table.texts else {j: table.column(j) for j in at}
-    if table.texts and all(_kinds(cols[j]) == ['str'] for j in at): _no_header(table, roles, cols)
-    return [_labels(cols[j], table.named(str(table.columns[j])), table.where, table.texts is not None,
-                    _base(table.columns[j])[1] == 'token') for j in at]
-
-def _time_column(table: Table, at: int) -> np.ndarray:
-    col = table.column(at)
-    if table.texts and col.dtype.kind not in 'iu': col = table.texts(at)[at]
-    return as_times(col, table.named(str(table.columns[at])), table.where)
-
 def read_log(
-    src,                              # see `read_interactions`, as for all the others
+    src,                   # all as in `read_interactions`
     user: str = 'user',
     item: str = 'item',
     rating: str | None = None,
@@ -727,34 +871,32 @@ def read_log(
     quoting: str | None = None,
     keep: str = 'first',
 ) -> Log:
-    "Distinct pairs, labels and times of a log. A `ValueError` or `TypeError` names file, column and line."
-    whole = isinstance(k_core, numbers.Integral) and not isinstance(k_core, bool)
-    check(whole and k_core >= 1, 'k_core', k_core, 'an integer ≥ 1')
-    check(isinstance(keep, str) and keep in ('first', 'last'), 'keep', keep, "'first' or 'last'")
-    check(min_rating is None or rating is not None, 'min_rating', min_rating, 'given together with the column `rating`')
-    real = isinstance(min_rating, numbers.Real) and not isinstance(min_rating, bool) and np.isfinite(min_rating)
-    check(min_rating is None or real, 'min_rating', min_rating, 'a finite number')
-    sep = _check_format(sep, encoding, quoting)
+    "Distinct pairs, labels and times of a log; an error names file, column and line."
+    if sep == r'\t': sep = '\t'      # as a shell hands it over
+    _check_filter(rating, min_rating, k_core, keep)
+    _check_format(sep, encoding, quoting)
     asked = dict(user=user, item=item, rating=rating, time=time)
     table, name = _open(src, asked, sep, encoding, quoting)
     roles = _roles(table.columns, asked, table.file, table.texts is not None)
-    check(table.size > 0, table.file or 'src', 'a table without rows', 'at least one interaction')
+    some = table.size > 0
+    check(some, table.file or 'src', 'a table without rows', 'at least one interaction')
     (u, users), (i, items) = _label_columns(table, roles)
     ratings = when = None
-    if 'rating' in roles:
-        arg = table.named(str(table.columns[roles['rating']]))
-        ratings = _ratings(table.column(roles['rating']), arg, table.where)
-        _min_rating(ratings, min_rating, arg, table.where)
-        check(min_rating is None or ratings.max() >= min_rating, 'min_rating', min_rating, f'at most the largest rating, {ratings.max():g}')
+    if 'rating' in roles: ratings = _rating_column(table, roles['rating'], min_rating)
     if 'time' in roles: when = _time_column(table, roles['time'])
     keys = u * len(items) + i
     rows, dropped = _distinct_rows(keys, when, ratings, min_rating, keep)
-    check(len(rows) > 0, 'min_rating', min_rating, 'small enough to leave an interaction')
+    left = 'small enough to leave an interaction'
+    check(len(rows) > 0, 'min_rating', min_rating, left)
     rows = rows[_k_core(u[rows], i[rows], k_core)]
-    check(len(rows) > 0, 'k_core', k_core, 'small enough to leave an interaction')
-    times = None if when is None else when[rows]
-    notes = _notes(keys, times, ratings, min_rating, keep, dropped, str(rating))
+    check(len(rows) > 0, 'k_core', k_core, left)
+    notes = [f'train: dropped {dropped:,} duplicate pairs'] if dropped else []
+    if ratings is not None:
+        notes += _rating_notes(keys, ratings, min_rating, keep, rating)
     (u, ulab), (i, ilab) = _dense(u[rows]), _dense(i[rows])
     keys = u * len(ilab) + i
     order = np.argsort(keys)
-    return Log(keys[order], users[ulab], items[ilab], None if times is None else times[order], tuple(notes), name)
+    if when is not None:
+        when = when[rows][order]
+        notes += _time_notes(when)
+    return Log(keys[order], users[ulab], items[ilab], when, tuple(notes), name)
