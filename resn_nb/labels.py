@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KINDS', 'encode', 'as_labels', 'label_kind', 'label_ids', 'pack_labels', 'unpack_labels']
 
-# %% ../nbs/00_labels.ipynb #9061752d
+# %% ../nbs/00_labels.ipynb #1e891c46
 import datetime, numbers
 from typing import Callable
 
@@ -13,9 +13,9 @@ import numpy as np
 
 from .core import check
 
-# %% ../nbs/00_labels.ipynb #078b6950
+# %% ../nbs/00_labels.ipynb #9dcf1fb2
 def _untyped(values) -> np.ndarray:
-    "An array of the objects themselves; NumPy's own text types would drop trailing zeros."
+    "An array of the objects themselves; NumPy's text types would drop trailing zeros."
     out = np.empty(len(values), object)
     out[:] = list(values)
     return out
@@ -23,17 +23,19 @@ def _untyped(values) -> np.ndarray:
 def _column(values, arg: str):
     "A list, array, Index or Series as a Series in which no value has changed its type."
     import pandas as pd
-    if isinstance(values, (list, tuple, range)): return pd.Series(_untyped(values), dtype=object)
+    if isinstance(values, (list, tuple, range)):
+        return pd.Series(_untyped(values), dtype=object)
     array = hasattr(values, 'dtype') and hasattr(values, '__len__')
     check(array, arg, type(values).__name__, 'an array or list of labels', TypeError)
     shape = np.shape(values)
     check(len(shape) == 1, arg, f'labels of shape {shape}', 'labels in one dimension')
     if isinstance(values.dtype, np.dtype) and values.dtype.kind in 'USTO':
-        return pd.Series(_untyped(values), dtype=object, index=getattr(values, 'index', None))
+        index = getattr(values, 'index', None)
+        return pd.Series(_untyped(values), dtype=object, index=index)
     return values if isinstance(values, pd.Series) else pd.Series(values)
 
 def _plain(col):
-    "A Series without missing values, its nullable or Arrow type exchanged for the plain one of the same values."
+    "A Series without missing values, a nullable or Arrow type made a plain one."
     import pandas as pd
     if isinstance(col.dtype, pd.ArrowDtype):
         return col.array.__arrow_array__().to_pandas()
@@ -49,7 +51,8 @@ KINDS = 'bool', 'int', 'str', 'bytes', 'datetime'   # of labels; floats become i
 
 def _kind_of_type(t: type) -> str:
     "The kind of values of type `t`; its own name if it is none of ours."
-    return next((k for k, types in _OBJECTS.items() if issubclass(t, types)), t.__name__)
+    found = (k for k, types in _OBJECTS.items() if issubclass(t, types))
+    return next(found, t.__name__)
 
 def _kinds(col) -> list[str]:
     "The kinds of values in a plain Series that is no category."
@@ -61,30 +64,35 @@ def _kinds(col) -> list[str]:
     if isinstance(d, pd.DatetimeTZDtype): return ['datetime']
     return [_NUMPY.get(d.kind, str(d)) if isinstance(d, np.dtype) else str(d)]
 
-# %% ../nbs/00_labels.ipynb #41ba033b
+# %% ../nbs/00_labels.ipynb #ee0a729b
 def _whole(values: np.ndarray, arg: str) -> np.ndarray:
     "Distinct floats as the integers they stand for."
     limit = 2. ** (np.finfo(values.dtype).nmant + 1)
-    with np.errstate(invalid='ignore'): bad = ~((np.abs(values) < limit) & (values % 1 == 0))
+    with np.errstate(invalid='ignore'):
+        bad = ~((np.abs(values) < limit) & (values % 1 == 0))
     found = f'fractional or huge numbers, such as {values[bad][:1].tolist()}'
-    check(not bad.any(), arg, found, f'text, or whole numbers below {limit:.0f} where they are {values.dtype}')
+    valid = f'text, or whole numbers below {limit:.0f} where they are {values.dtype}'
+    check(not bad.any(), arg, found, valid)
     return values.astype(np.int64)
 
 def _floats(col) -> np.ndarray:
     "Untyped floats in the narrowest of their types."
-    return np.array(col.tolist(), min(map(np.dtype, set(map(type, col))), key=lambda d: d.itemsize))
+    types = map(np.dtype, set(map(type, col)))
+    return np.array(col.tolist(), min(types, key=lambda d: d.itemsize))
 
 def _integers(values: list, arg: str) -> np.ndarray:
     "Python integers as an array of 64 bits."
     low, high = min(values), max(values)
     fits = -2**63 <= low and high < (2**63 if low < 0 else 2**64)
-    check(fits, arg, f'integers from {low} to {high}', 'integers that fit into int64 or uint64, or text')
+    found = f'integers from {low} to {high}'
+    check(fits, arg, found, 'integers that fit into int64 or uint64, or text')
     return np.array([int(v) for v in values], np.int64 if high < 2**63 else np.uint64)
 
 def _texts(values: list, arg: str) -> np.ndarray:
     "Text labels. Half a surrogate pair is no text, and could not be saved."
     try: ''.join(values).encode()
-    except UnicodeEncodeError as e: check(False, arg, ascii(e.object[e.start]), 'text that UTF-8 can write')
+    except UnicodeEncodeError as e:
+        check(False, arg, ascii(e.object[e.start]), 'text that UTF-8 can write')
     return _untyped([str(v) for v in values])
 
 def _dates(values, arg: str):
@@ -92,15 +100,17 @@ def _dates(values, arg: str):
     import pandas as pd
     try: return pd.DatetimeIndex(values)
     except (ValueError, TypeError) as e:
-        check(False, arg, f'times that differ in kind ({e})', 'times of one zone, or all without')
+        found = f'times that differ in kind ({e})'
+        check(False, arg, found, 'times of one zone, or all without')
 
 def _exact(labels, kind: str, arg: str) -> np.ndarray:
     "Distinct labels, an Index of one kind, as an array that holds them exactly."
     if kind == 'str': return _texts(labels.tolist(), arg)
     if kind == 'bytes': return _untyped([bytes(v) for v in labels])
-    if kind == 'datetime': return labels.to_numpy() if labels.tz is None else _untyped(labels)
+    if kind == 'datetime' and labels.tz is not None: return _untyped(labels)
     if labels.dtype != object: return labels.to_numpy()
-    return _integers(labels.tolist(), arg) if kind == 'int' else np.array(labels.tolist(), bool)
+    if kind == 'int': return _integers(labels.tolist(), arg)
+    return np.array(labels.tolist(), bool)
 
 def _ascending(ids: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Labels in ascending order, ids renumbered with them."
@@ -114,110 +124,155 @@ def _used(ids: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     there = np.bincount(ids, minlength=len(labels)) > 0
     return (np.cumsum(there) - 1)[ids], labels[there]
 
+# %% ../nbs/00_labels.ipynb #1f8cd500
+def _missing(col, arg: str, where: Callable | None) -> None:
+    "Refuse missing values."
+    missing = col.isna().to_numpy(dtype=bool)
+    if not missing.any(): return
+    row = int(missing.argmax())
+    first = where(row) if where else f'row {row}'
+    found = f'{int(missing.sum())} missing values, first in {first}'
+    check(False, arg, found, 'a label in every row')
+
+def _one_kind(col, arg: str) -> str | None:
+    "The kind of the labels in a plain Series; None if there are none."
+    kinds = _kinds(col)
+    found = f'labels of mixed types {", ".join(kinds)}'
+    valid = 'labels of one type (try .astype(str))'
+    check(len(kinds) <= 1, arg, found, valid, TypeError)
+    valid = 'integers, text, bytes, truth values or datetimes (try .astype(str))'
+    ours = set(kinds) <= {*KINDS, 'float'}
+    check(ours, arg, f'labels of type {", ".join(kinds)}', valid, TypeError)
+    return kinds[0] if kinds else None
+
 def encode(
-    values,                            # list, array, Index or Series of labels
-    arg: str,                          # its name, for messages
-    where: Callable[[int], str] | None = None,  # what to call a row in messages; default: 'row 3'
-) -> tuple[np.ndarray, np.ndarray]:    # id of each row, int64; the distinct labels, ascending
-    "Number rows by their labels. Refuses missing values, mixed kinds, other kinds, and numbers that are not exact."
+    values,      # list, array, Index or Series of labels
+    arg: str,    # its name, for messages
+    # what to call a row in messages; default: 'row 3'
+    where: Callable[[int], str] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:   # id of each row; distinct labels, ascending
+    """Number rows by their labels.
+
+    A `ValueError` for missing values and for numbers that are not exact, a `TypeError`
+    for labels of several kinds, or of none of ours.
+    """
     import pandas as pd
     col = _column(values, arg)
-    missing = col.isna().to_numpy(dtype=bool)
-    if missing.any():
-        row = int(missing.argmax())
-        found = f'{int(missing.sum())} missing values, first in {where(row) if where else f"row {row}"}'
-        check(False, arg, found, 'a label in every row')
+    _missing(col, arg, where)
     col = _plain(col)
     if isinstance(col.dtype, pd.CategoricalDtype):
         ids, labels = encode(pd.Series(col.cat.categories), arg, where)
         return _used(ids[col.cat.codes.to_numpy()], labels)
-    kinds = _kinds(col)
-    check(len(kinds) <= 1, arg, f'labels of mixed types {", ".join(kinds)}', 'labels of one type (try .astype(str))', TypeError)
-    check(set(kinds) <= {*KINDS, 'float'}, arg, f'labels of type {", ".join(kinds)}',
-          'integers, text, bytes, truth values or datetimes (try .astype(str))', TypeError)
-    if not kinds: return np.zeros(0, np.int64), _untyped([])
-    if col.dtype == object and kinds == ['datetime']: col = pd.Series(_dates(col, arg))
-    if col.dtype == object and kinds == ['float']: col = pd.Series(_floats(col))
+    kind = _one_kind(col, arg)
+    if kind is None: return np.zeros(0, np.int64), _untyped([])
+    if col.dtype == object and kind == 'datetime': col = pd.Series(_dates(col, arg))
+    if col.dtype == object and kind == 'float': col = pd.Series(_floats(col))
     ids, labels = pd.factorize(col)
-    if kinds == ['float']: return _ascending(ids, _whole(labels.to_numpy().astype(col.dtype), arg))
-    return _ascending(ids, _exact(labels, kinds[0], arg))
+    if kind == 'float': exact = _whole(labels.to_numpy().astype(col.dtype), arg)
+    else: exact = _exact(labels, kind, arg)
+    return _ascending(ids, exact)
 
-# %% ../nbs/00_labels.ipynb #9768b580
+# %% ../nbs/00_labels.ipynb #fd3d56fa
 def as_labels(
     values,        # list, array, Index or Series
     arg: str,      # its name, for messages
-) -> np.ndarray:   # the same labels, one each: integers, bool, datetime64, or objects (text, bytes, Timestamps)
-    "Labels in an array that holds them exactly. Refuses what `encode` refuses, and labels that occur twice."
+) -> np.ndarray:   # integers, bool, datetime64, or objects: text, bytes, Timestamps
+    """Labels in an array that holds them exactly.
+
+    Refuses what `encode` refuses, and with a `ValueError` labels that occur twice.
+    """
     ids, labels = encode(values, arg)
-    count = np.bincount(ids, minlength=len(labels))
-    check(len(labels) == len(ids), arg, f'{labels[count.argmax()]!r} {count.max(initial=0)} times' if len(ids) else '', 'distinct labels')
+    if len(labels) < len(ids):
+        count = np.bincount(ids)
+        found = f'{labels[count.argmax()]!r} {count.max()} times'
+        check(False, arg, found, 'distinct labels')
     return labels[ids]
 
-def label_kind(labels: np.ndarray | None) -> str:
-    "The kind of an array made by `as_labels`: bool, int, str, bytes or datetime; 'int' for None, whose labels are the ids."
+def label_kind(
+    labels: np.ndarray | None,   # from `as_labels`; None: the ids are the labels
+) -> str:                        # bool, int, str, bytes or datetime
+    "The kind of labels."
     if labels is None: return 'int'
-    return _NUMPY.get(labels.dtype.kind) or _kind_of_type(type(labels[0]) if len(labels) else str)
+    untyped = labels.dtype == object
+    one = type(labels[0]) if len(labels) else str
+    return _kind_of_type(one) if untyped else _NUMPY[labels.dtype.kind]
 
-# %% ../nbs/00_labels.ipynb #40cea8b8
+# %% ../nbs/00_labels.ipynb #ef2c8900
 def _sought(wanted, arg: str):
-    "One label or several as a Series without missing values, and their kind (None if there is none)."
+    "One label or several as a Series, and their kind; None if there is none."
     import pandas as pd
-    single = isinstance(wanted, (str, bytes)) or np.ndim(wanted) == 0 and _kind_of_type(type(wanted)) in (*KINDS, 'float')
+    single = _kind_of_type(type(wanted)) in (*KINDS, 'float')
     col = _column([wanted] if single else wanted, arg)
     check(not col.isna().any(), arg, 'a missing value', 'labels', TypeError)
     col = _plain(col)
-    if isinstance(col.dtype, pd.CategoricalDtype): col = pd.Series(pd.Series(col.cat.categories)[col.cat.codes].to_numpy())
-    kinds = _kinds(col)
-    if not len(col): return col, None
-    check(len(kinds) == 1, arg, f'labels of mixed types {", ".join(kinds)}', 'labels of one type', TypeError)
-    return col, kinds[0]
+    if isinstance(col.dtype, pd.CategoricalDtype):
+        names = pd.Series(col.cat.categories)
+        col = pd.Series(_untyped(names[col.cat.codes]), dtype=object)
+    return col, _one_kind(col, arg) if len(col) else None
 
 def _positions(col, labels: np.ndarray, kind: str, arg: str) -> np.ndarray:
-    "Where the values of `col` stand among `labels` of the same kind; -1 where they do not."
+    "Where values stand among labels of the same kind; -1 where they do not."
     import pandas as pd
     if kind == 'int':   # an Index that mixes int64 and uint64 would compare floats
-        low, high = np.iinfo(labels.dtype).min, np.iinfo(labels.dtype).max
-        values = _untyped(col.tolist())
-        fits = (values >= low) & (values <= high)
+        width, values = np.iinfo(labels.dtype), _untyped(col.tolist())
+        fits = ((values >= width.min) & (values <= width.max)).astype(bool)
         found = np.full(len(values), -1)
         found[fits] = pd.Index(labels).get_indexer(values[fits].astype(labels.dtype))
         return found
     if kind == 'datetime': return pd.DatetimeIndex(labels).get_indexer(_dates(col, arg))
-    return pd.Index(labels, dtype=object).get_indexer(pd.Index(col.tolist(), dtype=object))
+    values = pd.Index(col.tolist(), dtype=object)
+    return pd.Index(labels, dtype=object).get_indexer(values)
 
 def label_ids(
-    wanted,                     # a label, or a list, array, Index or Series of them
-    labels: np.ndarray | None,  # (n,) the label of each id; None: the ids themselves are the labels
-    n: int,                     # number of ids
-    arg: str = 'users',         # the argument that `wanted` came in by, for messages
-) -> np.ndarray:                # (len(wanted),) int64 ids
-    "Ids of labels. A `TypeError` for labels of another type than the log's, a `ValueError` for unknown ones."
+    wanted,                # a label, or a list, array, Index or Series of them
+    # (n,) the label of each id, from `as_labels`; None: the ids are the labels
+    labels: np.ndarray | None,
+    n: int,                # number of ids
+    arg: str = 'users',    # the argument that `wanted` came in by, for messages
+) -> np.ndarray:           # (len(wanted),) int64 ids
+    """Ids of labels.
+
+    A `TypeError` for labels of another type than the log's, a `ValueError` for unknown
+    ones.
+    """
     col, kind = _sought(wanted, arg)
     if kind is None: return np.zeros(0, np.int64)
     labels = np.arange(n) if labels is None else labels
     ours = label_kind(labels)
     such = f'such as {labels[:3].tolist()}'
-    check(kind == ours, arg, f'{col.iloc[0]!r} of type {kind}', f'labels of type {ours}, as the log has, {such}', TypeError)
+    found = f'{col.iloc[0]!r} of type {kind}'
+    valid = f'labels of type {ours}, as the log has, {such}'
+    check(kind == ours, arg, found, valid, TypeError)
     ids = _positions(col, labels, kind, arg)
     unknown = col[ids < 0][:3].tolist()
     check(not unknown, arg, unknown, f'labels of the data, {such}')
     return ids.astype(np.int64)
 
-# %% ../nbs/00_labels.ipynb #abd5ae40
+# %% ../nbs/00_labels.ipynb #c9c9498f
 def pack_labels(
     labels: np.ndarray | None,  # from `as_labels`; None: the ids are the labels
 ) -> dict | None:               # JSON-ready: the type and a list of values
     "Labels as what JSON can hold exactly."
     if labels is None: return None
     kind = label_kind(labels)
-    if kind == 'bytes': return dict(type='bytes', values=[v.decode('latin-1') for v in labels])   # one character a byte
+    if kind == 'bytes':    # one character a byte
+        return dict(type='bytes', values=[v.decode('latin-1') for v in labels])
     if kind == 'datetime': return _pack_dates(labels)
-    return dict(type='str' if kind == 'str' else str(labels.dtype), values=labels.tolist())
+    if kind == 'str': return dict(type='str', values=labels.tolist())
+    return dict(type=str(labels.dtype), values=labels.tolist())
 
 def _pack_dates(labels: np.ndarray) -> dict:
+    "Times as integers of their unit."
     import pandas as pd
     index = pd.DatetimeIndex(labels)
     return dict(type=str(index.dtype), values=index.asi8.tolist())
+
+# %% ../nbs/00_labels.ipynb #e9acee5c
+def _zoned(values: list, dtype) -> np.ndarray:
+    "Timestamps of a time zone."
+    import pandas as pd
+    index = pd.DatetimeIndex(np.array(values, np.int64).view(f'M8[{dtype.unit}]'))
+    return _untyped(index.tz_localize('UTC').tz_convert(dtype.tz))
 
 def _unpack(kind: str, values: list) -> np.ndarray:
     "The labels of a type; any exception if they are not."
@@ -225,13 +280,12 @@ def _unpack(kind: str, values: list) -> np.ndarray:
     if kind == 'bytes': return _untyped([v.encode('latin-1') for v in values])
     if kind == 'str': return _untyped([v + '' for v in values])
     dtype = pd.api.types.pandas_dtype(kind)
-    if isinstance(dtype, pd.DatetimeTZDtype):
-        zone, unit = dtype.tz, f'M8[{dtype.unit}]'
-        return _untyped(pd.DatetimeIndex(np.array(values, np.int64).view(unit)).tz_localize('UTC').tz_convert(zone))
+    if isinstance(dtype, pd.DatetimeTZDtype): return _zoned(values, dtype)
     ours = isinstance(dtype, np.dtype) and dtype.kind in 'biuM'
     plain = {type(v) for v in values} <= {bool if dtype.kind == 'b' else int}
     if not (ours and plain): raise TypeError
-    return np.array(values, np.int64).view(dtype) if dtype.kind == 'M' else np.array(values, dtype)
+    if dtype.kind == 'M': return np.array(values, np.int64).view(dtype)
+    return np.array(values, dtype)
 
 def unpack_labels(
     packed: dict | None,      # from `pack_labels`
@@ -240,9 +294,13 @@ def unpack_labels(
 ) -> np.ndarray | None:       # (n,) the same labels in the same type
     "The reverse of `pack_labels`; a `ValueError` for anything else."
     if packed is None: return None
-    fine = isinstance(packed, dict) and set(packed) == {'type', 'values'} and isinstance(packed['values'], list)
-    check(fine and isinstance(packed['type'], str), arg, f'a {type(packed).__name__}', 'labels as pack_labels writes them')
-    check(len(packed['values']) == n, arg, f'{len(packed["values"])} labels', f'{n} labels')
-    try: labels = _unpack(packed['type'], packed['values'])
-    except Exception as e: raise ValueError(f'{arg}: found values that are not of type {packed["type"]!r:.40}') from e
+    fine = isinstance(packed, dict) and set(packed) == {'type', 'values'}
+    kind, values = (packed['type'], packed['values']) if fine else (None, None)
+    fine = isinstance(kind, str) and isinstance(values, list)
+    check(fine, arg, f'a {type(packed).__name__}', 'labels as pack_labels writes them')
+    check(len(values) == n, arg, f'{len(values)} labels', f'{n} labels')
+    try: labels = _unpack(kind, values)
+    except Exception as e:
+        found = f'values that are not of type {kind!r:.40}'
+        raise ValueError(f'{arg}: found {found}') from e
     return as_labels(labels, arg)
