@@ -59,13 +59,13 @@ from .core import as_json, clean_dead, memory_for, parse_json
 
 # %% ../nbs/09_train.ipynb #4e783f3d
 class _Sweeps:
-    "Least squares as an optimiser: the tables of `mf` are its factors, an epoch is a sweep."
+    "Least squares as an optimiser: tables of `mf` are its factors, an epoch a sweep."
     def __init__(self, parameters, lr: float): self.tables = list(parameters)
     def bind(self, als: ALS) -> None: self.als = als; self._show()
     def _show(self) -> None:
         for p, X in zip(self.tables, self.als.factors): p.data = X
     def sweep(self, positives: int) -> dict:
-        "Loss and penalty a positive, as of the other solvers; and the objective itself."
+        "Loss and penalty a positive, as other solvers have them; the objective itself."
         last = self.als.sweep().log[-1]
         self._show()
         penalty, objective = self.als.beta * last['sigma1']**2, last['objective']
@@ -87,8 +87,9 @@ SOLVERS: dict[str, Callable] = dict(
 
 # %% ../nbs/09_train.ipynb #93cebac7
 # of the whole numbers of a configuration: from, to
-_WHOLE = dict(dim=(1, 2**16), epochs=(1, 10**6), negatives=(1, 10**4), batch_users=(1, 10**9),
-              eval_every=(1, 10**9), patience=(0, 10**9), k=(1, 10**9), seed=(0, 2**63 - 1))
+_WHOLE = dict(dim=(1, 2**16), epochs=(1, 10**6), negatives=(1, 10**4),
+              batch_users=(1, 10**9), eval_every=(1, 10**9), patience=(0, 10**9),
+              k=(1, 10**9), seed=(0, 2**63 - 1))
 
 def _number(v) -> bool:
     return isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)
@@ -96,7 +97,7 @@ def _number(v) -> bool:
 # %% ../nbs/09_train.ipynb #b57f8f36
 @dataclass(frozen=True)
 class Config:
-    "What decides a run, besides data, backbone and method; a `ValueError` names a bad field."
+    "What decides a run, besides data; a `ValueError` names a field that it refuses."
     model: str = 'mf'        # name in `MODELS`, or the class name of your own
     method: str = 'resn'     # name in `METHODS`, or the class name of your own
     loss: str = 'mse'        # name in `LOSSES`
@@ -140,18 +141,19 @@ def _known(head, path: Path) -> dict:
 def _tell_version(head: dict, path: Path) -> None:
     "Warn of a file that another version wrote."
     if head['format'] == _FIRST:
-        warnings.warn(f'{path}: written by an older version, in format {_FIRST!r}, without '
-                      'hashes: its content cannot be verified', stacklevel=3)
-    elif head.get('version') != __version__:
-        warnings.warn(f'{path}: written by resn_nb {head.get("version")}, read by '
-                      f'{__version__}', stacklevel=3)
+        why = f'in format {_FIRST!r}, without hashes: its content cannot be verified'
+        warnings.warn(f'{path}: written by an older version, {why}', stacklevel=3)
+    elif (v := head.get('version')) != __version__:
+        line = f'{path}: written by resn_nb {v}, read by {__version__}'
+        warnings.warn(line, stacklevel=3)
 
 # %% ../nbs/09_train.ipynb #71762a10
 _TYPES = {torch.float64: 'F64', torch.float32: 'F32', torch.float16: 'F16',
-          torch.bfloat16: 'BF16', torch.int64: 'I64', torch.int32: 'I32', torch.int16: 'I16',
-          torch.int8: 'I8', torch.uint8: 'U8', torch.bool: 'BOOL'}
+          torch.bfloat16: 'BF16', torch.int64: 'I64', torch.int32: 'I32',
+          torch.int16: 'I16', torch.int8: 'I8', torch.uint8: 'U8', torch.bool: 'BOOL'}
 
-def _bytes(x: Tensor) -> memoryview: return x.reshape(-1).view(torch.uint8).numpy().data
+def _bytes(x: Tensor) -> memoryview:
+    return x.reshape(-1).view(torch.uint8).numpy().data
 
 def _digest(tensors: dict[str, Tensor], meta: str) -> str:
     "A hash of names, types, shapes and bytes, and of `meta`."
@@ -162,7 +164,7 @@ def _digest(tensors: dict[str, Tensor], meta: str) -> str:
     return h.hexdigest()
 
 def _layout(tensors: dict[str, Tensor], **head: str) -> tuple[bytes, list[str]]:
-    "The header, and the order of the tensors: wide types first, so that all are aligned."
+    "The header, and the order of the tensors: wide types first, so all are aligned."
     table, end = {'__metadata__': head}, 0
     order = sorted(tensors, key=lambda k: (-tensors[k].element_size(), k))
     for k in order:
@@ -179,12 +181,15 @@ def save_tensors(
     tensors: dict[str, Tensor],
     **meta,                      # JSON-ready
 ) -> str:                        # the hash that is in the file
-    "Write one safetensors file, beside and renamed; what it cannot hold is refused by name."
+    """Write one safetensors file, beside and renamed.
+
+    A `TypeError` or `ValueError` names a tensor or meta that it cannot hold."""
     for k, x in tensors.items():
         check(isinstance(k, str) and k != '__metadata__', 'tensors', k, 'text as names')
         check(torch.is_tensor(x), k, type(x).__name__, 'a tensor', TypeError)
         valid = 'a dense tensor of ' + ', '.join(str(t)[6:] for t in _TYPES)
-        check(x.dtype in _TYPES and x.layout is torch.strided, k, str(x.dtype), valid, TypeError)
+        held = x.dtype in _TYPES and x.layout is torch.strided
+        check(held, k, str(x.dtype), valid, TypeError)
     tensors = {k: x.detach().cpu().contiguous() for k, x in tensors.items()}
     try: text = json.dumps(meta, allow_nan=False)
     except (TypeError, ValueError) as e: raise type(e)(f'{path}, meta: {e}') from e
@@ -209,17 +214,19 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict, dict]:   # tensors, meta
         raise ValueError(f'{path}: damaged or not a safetensors file ({e})') from e
     text, seal = _known(head, path).get('meta', ''), head.get('sha256')
     meta = parse_json(text, path)
-    check(isinstance(meta, dict), str(path), f'meta {text}', 'an object of JSON as meta')
+    check(isinstance(meta, dict), str(path), f'meta {text}', 'a JSON object as meta')
     whole = head['format'] == _FIRST or seal == _digest(tensors, text)
     check(whole, str(path), 'content that does not match its hash', 'an undamaged file')
     return tensors, meta, head
 
+# %% ../nbs/09_train.ipynb #65115798
 def load_tensors(
     path: str | Path,
 ) -> tuple[dict[str, Tensor], dict]:   # tensors, meta
     """Read a file of `save_tensors`.
 
-    A `ValueError` for a file that is damaged or not ours; a warning for another version's."""
+    A `ValueError` for a file that is damaged or not ours, a `FileNotFoundError` where
+    there is none; a warning for another version's."""
     tensors, meta, head = _read(path)
     _tell_version(head, path)
     return tensors, meta
@@ -232,7 +239,7 @@ class _State:
         self.opt = SOLVERS[config.solver](model.parameters(), config.lr)
         self.epoch, self.history = 0, []
         self.best, self.best_epoch, self.best_score = None, 0, -math.inf
-        self.saved, self.saved_at = 0, -math.inf   # epoch and clock of the last state on disk
+        self.saved, self.saved_at = 0, -math.inf   # epoch and clock of the last on disk
 
     def keep_best(self, score: float) -> None:
         if not score > self.best_score: return
@@ -255,7 +262,7 @@ class _State:
         t, meta, _ = _read(path)
         _fits_run(self, t, meta, path)
         t = world.part(t, self.model)
-        _fits_model(self, t, path)
+        _fits_model(self, t, meta['best_epoch'] > 0, path)
         part = lambda p: {k.removeprefix(p): v for k, v in t.items() if k.startswith(p)}
         self.model.load_state_dict(part('model.'))
         state = self.opt.state_dict()
@@ -265,14 +272,15 @@ class _State:
         self.opt.load_state_dict(state)
         self.best, self.best_epoch = part('best.') or None, meta['best_epoch']
         if meta['best_score'] is not None: self.best_score = meta['best_score']
-        self.epoch, self.history, self.saved = meta['epoch'], meta['history'], meta['epoch']
+        self.epoch = self.saved = meta['epoch']
+        self.history = meta['history']
 
 # %% ../nbs/09_train.ipynb #d23fb9b4
 def _fits_run(state: _State, t: dict[str, Tensor], meta: dict, path: Path) -> None:
     "Refuse a state of another run, or one whose epochs, scores or tensors disagree."
     def agree(ok, found, valid): check(ok, str(path), found, valid)
     mine = meta.get('run', state.run) == state.run
-    agree(mine, 'the state of another run', 'of the configuration and data in config.json')
+    agree(mine, 'the state of another run', 'that of the run in config.json')
     log, epoch = meta.get('history'), meta.get('epoch')
     rows = isinstance(log, list) and bool(log) and all(isinstance(r, dict) for r in log)
     agree(rows, 'no history', 'a state with one row of history an epoch')
@@ -280,13 +288,17 @@ def _fits_run(state: _State, t: dict[str, Tensor], meta: dict, path: Path) -> No
     agree(numbered and type(epoch) is int and epoch == len(log),
           f'epoch {epoch} with {len(log)} rows of history', 'one row an epoch')
     looks = {r['epoch']: r['valid_ndcg'] for r in log if 'valid_ndcg' in r}
-    agree(all(map(_number, looks.values())), 'a score that is no number', 'finite scores')
-    best = max(looks, key=looks.get, default=0)   # the first of equals, as `keep_best` has it
+    numbers = all(map(_number, looks.values()))
+    agree(numbers, 'a score that is no number', 'finite scores')
+    best = max(looks, key=looks.get, default=0)   # the first of equals: `keep_best`
+    right = [best, looks.get(best)]
     found = [meta.get('best_epoch'), meta.get('best_score')]
-    agree(found == [best, looks.get(best)], f'best epoch and score {found}',
-          f'{[best, looks.get(best)]}, as the history has it')
-    lost = sorted(set(meta.get('names', t)) ^ set(t))
-    agree(not lost, f'a state without, or with foreign, {", ".join(lost[:3])}', 'all tensors')
+    valid = f'{right}, as the history has it'
+    agree(found == right, f'best epoch and score {found}', valid)
+    names = meta.get('names', list(t))
+    agree(isinstance(names, list), 'no names of tensors', 'a list of them')
+    lost = ', '.join(sorted({str(k) for k in names} ^ set(t))[:3])
+    agree(not lost, f'a state without, or with foreign, {lost}', 'all tensors')
     agree(_stepped(state.opt, t), 'no state of the optimiser', 'a state with one')
 
 def _stepped(opt, t: dict[str, Tensor]) -> bool:
@@ -297,13 +309,13 @@ def _stepped(opt, t: dict[str, Tensor]) -> bool:
 # %% ../nbs/09_train.ipynb #e743ec0d
 _LIKE_PARAMETER = ('exp_avg', 'exp_avg_sq', 'momentum_buffer')   # what optimisers keep
 
-def _fits_model(state: _State, t: dict[str, Tensor], path: Path) -> None:
+def _fits_model(state: _State, t: dict[str, Tensor], best: bool, path: Path) -> None:
     "Refuse tensors that are not those of this model and optimiser."
     kind = lambda x: (x.dtype, tuple(x.shape))
     want = {k: kind(v) for k, v in state.model.state_dict().items()}
     moves = [kind(p) for p in state.model.parameters()]
     right = {f'model.{k}': v for k, v in want.items()}
-    if any(k.startswith('best.') for k in t): right |= {f'best.{k}': v for k, v in want.items()}
+    if best: right |= {f'best.{k}': v for k, v in want.items()}
     for k in t:
         m = re.fullmatch(r'opt\.(\d{1,9})\.(\w+)', k)
         if not m or int(m[1]) >= len(moves): continue   # stays unknown
@@ -312,8 +324,9 @@ def _fits_model(state: _State, t: dict[str, Tensor], path: Path) -> None:
     wrong = [k for k in {**right, **found} if right.get(k) != found.get(k)]
     if not wrong: return
     k = wrong[0]
-    check(False, str(path), f'parameters of another model ({k}: {found.get(k, "missing")})',
-          f'{k}: {right[k]}' if k in right else f'a state without {k}')
+    valid = f'{k}: {right[k]}' if k in right else f'a state without {k}'
+    got = f'parameters of another model ({k}: {found.get(k, "missing")})'
+    check(False, str(path), got, valid)
 
 # %% ../nbs/09_train.ipynb #6b1f6176
 def _generator(seed: int, epoch: int, device) -> torch.Generator:
@@ -367,12 +380,21 @@ def _still_finite(row: dict, size: float, config: Config, state: _State, file) -
     "A `FloatingPointError` once loss, penalty or factors have left all bounds."
     finite = math.isfinite(row['loss']) and math.isfinite(row['penalty'])
     if finite and size < 1e15: return   # beyond, scores overflow
-    where = 'no state was saved'
-    if file and state.saved: where = f'{file} holds the last good state, of epoch {state.saved}'
+    left = f'{file} holds the last good state, of epoch {state.saved}'
+    where = left if file and state.saved else 'no state was saved'
     raise FloatingPointError(
-        f'the loss became {row["loss"]}, the penalty {row["penalty"]}, the largest factor '
-        f'{size:.3g} in epoch {state.epoch + 1}; {where}; '
+        f'the loss became {row["loss"]}, the penalty {row["penalty"]}, the largest '
+        f'factor {size:.3g} in epoch {state.epoch + 1}; {where}; '
         f'try a smaller lr (now {config.lr:g}) or a smaller beta')
+
+# %% ../nbs/09_train.ipynb #c82f2459
+def _tried_epoch(config: Config, state: _State, positives, method: Method, world) -> dict:
+    "An epoch; the error of a method that meets factors beyond all bounds is no number."
+    try: return _epoch(config, state, positives, method, world)
+    except ValueError:
+        fine = lambda p: p.numel() == 0 or p.abs().max() < 1e15
+        if all(fine(p) for p in state.model.parameters()): raise
+        return dict(loss=math.nan, penalty=math.nan)
 
 def _look(config: Config, data: Interactions, state: _State, method: Method, U: Tensor,
           V: Tensor, world) -> dict:
@@ -384,7 +406,7 @@ def _look(config: Config, data: Interactions, state: _State, method: Method, U: 
     return found
 
 def _told_to_stop(callbacks, model: nn.Module, row: dict, world) -> bool:
-    "Call them all; has one raised `StopIteration`? Of several processes the first decides."
+    "Call them all; has one raised `StopIteration`? Of several processes the first's."
     stop = False
     for c in callbacks:
         try: c(model, row)
@@ -393,8 +415,9 @@ def _told_to_stop(callbacks, model: nn.Module, row: dict, world) -> bool:
 
 # %% ../nbs/09_train.ipynb #bc8f3759
 def _train(config: Config, data: Interactions, state: _State, method: Method, device,
-           file: Path | None, save_every: float, show: bool, callbacks, world=ALONE) -> None:
-    "Run `state` to its last epoch. `data` has no test part: what is not there cannot leak."
+           file: Path | None, save_every: float, show: bool, callbacks,
+           world=ALONE) -> None:
+    "Run `state` to its last epoch. `data` has no test part, so none can leak."
     positives = Positives(data.train, device)
     r = torch.as_tensor(data.popularity, device=device, dtype=torch.float32)
     found = 'no user with both a positive and an item left to compare it with'
@@ -407,7 +430,7 @@ def _train(config: Config, data: Interactions, state: _State, method: Method, de
     for _ in bar:
         if patient and looks() >= config.patience: break
         start = time.perf_counter()
-        row = _epoch(config, state, positives, method, world)
+        row = _tried_epoch(config, state, positives, method, world)
         with torch.no_grad(): U, V = state.model.embeddings()
         _still_finite(row, world.largest(U, V), config, state, file)
         state.epoch += 1
@@ -476,7 +499,7 @@ def _ids(wanted: np.ndarray, labels: np.ndarray | None, n: int) -> np.ndarray:
     return order[np.searchsorted(labels, wanted, sorter=order)]
 
 # %% ../nbs/09_train.ipynb #6e32e163
-_PARTS = ('data.safetensors', 'factors.safetensors')   # of a recommender, beside its record
+_PARTS = ('data.safetensors', 'factors.safetensors')   # beside a recommender's record
 
 def _next(path: Path) -> Path: return path.with_name(f'.{path.name}.next')
 
@@ -498,12 +521,13 @@ def _is_ours(path: Path) -> bool | None:   # None: it cannot be read
     try: info = load_json(path)
     except (ValueError, OSError): return None
     if not isinstance(info, dict): return False
-    first = path.name == 'metrics.json' and set(info) == {'data', 'results', 'provenance'}
+    of_first = {'data', 'results', 'provenance'}   # as it was before it said so
+    first = path.name == 'metrics.json' and set(info) == of_first
     return first or str(info.get('format')).startswith('resn_nb ')
 
 # %% ../nbs/09_train.ipynb #fc9dbe1c
 def _ours(dir: Path) -> list[Path]:
-    "Our files in `dir` in the order to remove them: while one is left, it can be seen whose."
+    "Our files in `dir` in the order of removal: the last still says whose they are."
     states = [dir/f'{k}.safetensors' for k in ('state', 'search')]
     parts = [g for n in _PARTS for g in (_next(dir/n), dir/n)]
     last = [dir/'metrics.json', dir/'config.json']
@@ -529,10 +553,10 @@ def _remove(files: list[Path]) -> None:
 
 # %% ../nbs/09_train.ipynb #9a40003a
 def _folder(path, arg: str) -> Path:
-    "A path that may be a folder's; a `TypeError`, `ValueError` or `FileExistsError` for others."
-    text = isinstance(path, (str, os.PathLike))
-    check(text, arg, path, 'the path of a folder', TypeError)
-    check(str(path) != '' and '\0' not in str(path), arg, str(path), 'the path of a folder')
+    "A path that may be a folder's; a `TypeError`, `ValueError` or `FileExistsError`."
+    text, valid = isinstance(path, (str, os.PathLike)), 'the path of a folder'
+    check(text, arg, path, valid, TypeError)
+    check(str(path) != '' and '\0' not in str(path), arg, str(path), valid)
     path = Path(path)
     file = path.exists() and not path.is_dir()
     check(not file, arg, f'{path}, a file', 'a new or empty folder', FileExistsError)
@@ -542,20 +566,25 @@ def _switch(value, arg: str) -> bool:
     check(isinstance(value, (bool, np.bool_)), arg, value, 'True or False', TypeError)
     return bool(value)
 
+# %% ../nbs/09_train.ipynb #ed8286aa
+def _in_use(dir: Path) -> bool:
+    "Is this the working folder, home, or one around them?"
+    places = [Path(os.path.realpath(p)) for p in ('.', os.path.expanduser('~'))]
+    return Path(os.path.realpath(dir)) in {q for p in places for q in (p, *p.parents)}
+
 def _may_write(dir: Path, force: bool) -> list[Path]:
     "Our files in `dir`, to be replaced; a `FileExistsError` where we may not write."
     if not dir.is_dir(): return []
     clean_dead(dir); _settle(dir)
     if not any(dir.iterdir()): return []
-    valid = 'a new or empty folder; or force=True (--force) to replace it; or resume=True (--resume)'
+    valid = ('a new or empty folder; or force=True (--force) to replace it; '
+             'or resume=True (--resume)')
     check(force, 'out', str(dir), valid, FileExistsError)
-    places = {os.path.realpath(p) for p in ('.', os.path.expanduser('~'))}
-    above = {str(q) for p in places for q in (Path(p), *Path(p).parents)}
-    own = os.path.realpath(dir) not in above
-    check(own, 'out', str(dir), 'a folder of its own, not the working folder or home', FileExistsError)
-    ours = _ours(dir)
+    valid = 'a folder of its own, not the working folder or home'
+    check(not _in_use(dir), 'out', str(dir), valid, FileExistsError)
+    ours, found = _ours(dir), f'{dir}, which resn_nb did not write'
     valid = 'a folder written by resn_nb; it is not deleted otherwise'
-    check(bool(ours), 'out', f'{dir}, which resn_nb did not write', valid, FileExistsError)
+    check(bool(ours), 'out', found, valid, FileExistsError)
     return ours
 
 def _claim(dir: Path, force: bool) -> Path:
@@ -566,19 +595,20 @@ def _claim(dir: Path, force: bool) -> Path:
 
 # %% ../nbs/09_train.ipynb #526a1d7a
 def _settle(dir: Path) -> None:
-    "Finish what a writer that was killed had begun: tensors that the record knows, or none."
+    "Finish what a killed writer had begun: tensors that the record knows, or none."
     waiting = [dir/n for n in _PARTS if _next(dir/n).is_file()]
     if not waiting: return
     try: files = load_json(dir/'recommender.json')['files']
     except (OSError, ValueError, KeyError, TypeError): files = {}
+    known = files if isinstance(files, dict) else {}
     for f in waiting:
         seal = _seal(_next(f))
-        meant = isinstance(files, dict) and seal is not None and files.get(f.name) == seal
+        meant = seal is not None and known.get(f.name) == seal
         if meant: os.replace(_next(f), f)
         elif _is_ours(_next(f)) is not False: _next(f).unlink()
 
 def _described(rec: Recommender) -> dict:
-    "Its configuration, which says how to make its method: for factors from elsewhere too."
+    "Its configuration, with what makes its method, of factors from elsewhere too."
     of = {c: k for k, c in METHODS.items()}
     name = of.get(type(rec.method), type(rec.method).__name__)
     options = {k: getattr(rec.method, k) for k in options_of(rec.method)}
@@ -604,15 +634,14 @@ def _interactions(t: dict[str, Tensor], meta: dict, where: Path) -> Interactions
     return data
 
 def _write(rec: Recommender, dir: Path) -> None:
-    "The tensors beside, the record that knows them by hash, the tensors to their places."
+    "Tensors beside; the record, which knows them by hash; the tensors to their places."
     _settle(dir)
-    t, meta = _matrices(rec.data)
     factors = dict(user=rec.user_factors, item=rec.item_factors)
-    data = dict(name=rec.data.name, sha256=rec.data.sha256)
-    record = as_json(dict(config=_described(rec), data=data, log=rec.log))
-    files = {'data.safetensors': save_tensors(_next(dir/'data.safetensors'), t, **meta),
-             'factors.safetensors': save_tensors(_next(dir/'factors.safetensors'), factors,
-                                                 epoch=len(rec.log))}
+    about = dict(name=rec.data.name, sha256=rec.data.sha256)
+    record = as_json(dict(config=_described(rec), data=about, log=rec.log))
+    parts = {'data.safetensors': _matrices(rec.data),
+             'factors.safetensors': (factors, dict(epoch=len(rec.log)))}
+    files = {k: save_tensors(_next(dir/k), t, **meta) for k, (t, meta) in parts.items()}
     head = dict(format=FORMAT, version=__version__, files=files)
     save_json(dir/'recommender.json', head | record)
     _settle(dir)
@@ -624,13 +653,14 @@ def save(self: Recommender,
 ) -> Path:
     """Write the recommender to a folder.
 
-    With `force` what resn_nb wrote there is replaced, and only that: other files stay. Until
-    the new recommender is complete the old one can be loaded. A `FileExistsError` for a
-    folder that holds something else, the working folder and home."""
+    With `force` what resn_nb wrote there is replaced, and only that: other files stay.
+    Until the new recommender is complete the old one can be loaded. A `FileExistsError`
+    for a folder that holds something else, for the working folder and for home."""
     dir = _folder(dir, 'dir')
     old = _may_write(dir, _switch(force, 'force'))
     _write(self, dir)
-    _remove([f for f in old if f.parent != dir or f.name not in ('recommender.json', *_PARTS)])
+    new = [dir/k for k in ('recommender.json', *_PARTS)]
+    _remove([f for f in old if f not in new])
     return dir
 
 # %% ../nbs/09_train.ipynb #f50ed6f8
@@ -649,24 +679,28 @@ def _record(path: Path) -> dict:
     def held(ok, key, valid): check(ok, f'{path}, {key}', info.get(key), valid)
     config, log, files = (info.get(k) for k in ('config', 'log', 'files'))
     held(isinstance(config, dict), 'config', 'an object')
-    held(isinstance(log, list) and all(isinstance(r, dict) for r in log), 'log', 'a list of rows')
+    rows = isinstance(log, list) and all(isinstance(r, dict) for r in log)
+    held(rows, 'log', 'a list of rows')
     numbered = [r.get('epoch') for r in log] == list(range(1, len(log) + 1))
     held(numbered, 'log', 'rows of epochs 1, 2, …')
     last = config.get('stopped_epoch', len(log))
     held(last == len(log), 'config', f'stopped_epoch {len(log)}, the rows of the log')
-    sealed = isinstance(files, dict) and all(isinstance(files.get(n), str) for n in _PARTS)
-    held(sealed or info['format'] == _FIRST, 'files', f'the hashes of {" and ".join(_PARTS)}')
+    known = files if isinstance(files, dict) else {}
+    sealed = all(isinstance(known.get(n), str) for n in _PARTS)
+    valid = f'the hashes of {" and ".join(_PARTS)}'
+    held(sealed or info['format'] == _FIRST, 'files', valid)
     return info
 
+# %% ../nbs/09_train.ipynb #9d77cea1
 def _part(dir: Path, name: str, info: dict) -> tuple[dict[str, Tensor], dict]:
     "The tensors that the record means: in their place, or still on the way there."
     if info['format'] == _FIRST: return _read(dir/name)[:2]
     seal = info['files'][name]
-    for f in (dir/name, _next(dir/name), dir/name):   # again: it may just have been moved
+    for f in (dir/name, _next(dir/name), dir/name):   # again: it may have been moved
         if _seal(f) == seal: return _read(f)[:2]
     _read(dir/name)   # is there, and is whole
-    found, valid = 'a file of another model', 'the one that recommender.json was written with'
-    check(False, str(dir/name), found, valid)
+    valid = 'the one that recommender.json was written with'
+    check(False, str(dir/name), 'a file of another model', valid)
 
 # %% ../nbs/09_train.ipynb #a2241237
 def _safe_matrices(t: dict[str, Tensor], meta: dict) -> None:
@@ -675,28 +709,33 @@ def _safe_matrices(t: dict[str, Tensor], meta: dict) -> None:
     for part in ('train', 'valid', 'test'):
         if not {f'{part}.indptr', f'{part}.indices'} & set(t): continue
         ptr, ids = t[f'{part}.indptr'], t[f'{part}.indices']
-        whole = not (ptr.is_floating_point() or ids.is_floating_point()) and ids.ndim == 1
-        rows = whole and ptr.shape == (n + 1,) and ptr[0] == 0 and ptr[-1] == len(ids)
-        good = rows and (ptr.diff() >= 0).all() and ((ids >= 0) & (ids < m)).all()
-        if not good: raise ValueError(f'{part} is no CSR matrix of {n} × {m}')
+        whole = {ptr.dtype, ids.dtype} <= {torch.int32, torch.int64}
+        rows = whole and ptr.shape == (n + 1,) and ids.ndim == 1
+        ends = rows and ptr[0] == 0 and ptr[-1] == len(ids)
+        if not (ends and (ptr.diff() >= 0).all() and ((ids >= 0) & (ids < m)).all()):
+            raise ValueError(f'{part} is no CSR matrix of {n} × {m}')
 
-def _factor_pair(t: dict[str, Tensor], data: Interactions, path: Path) -> tuple[Tensor, Tensor]:
+def _factor_pair(t: dict, data: Interactions, path: Path) -> tuple[Tensor, Tensor]:
     "User and item factors, one row each."
     found = {k: (str(v.dtype), tuple(v.shape)) for k, v in t.items()}
     for k, n in (('user', data.n_users), ('item', data.n_items)):
-        fine = k in t and t[k].ndim == 2 and t[k].dtype == torch.float32 and len(t[k]) == n
-        check(fine, str(path), found, f'{n} {k} factors in float32')
+        fine = k in t and t[k].dtype == torch.float32 and t[k].ndim == 2
+        check(fine and len(t[k]) == n, str(path), found, f'{n} {k} factors in float32')
     U, V = t['user'], t['item']
-    check(U.shape[1] == V.shape[1], str(path), found, 'as many columns of user as of item')
+    same = U.shape[1] == V.shape[1]
+    check(same, str(path), found, 'as many columns of user as of item')
     return U, V
 
+# %% ../nbs/09_train.ipynb #a837f3f4
 def _method_of(info: dict, method, path: Path) -> Method:
     "The method that a recommender was trained with: given, or made from its record."
     name = info['config'].get('method', 'none')
-    if method is None:
-        check(name in METHODS, 'method', None, f'the object it was trained with, a {name}')
-        with _reading(path): return make_method(name, **info['config'].get('method_options', {}))
+    options = info['config'].get('method_options', {})
+    check(isinstance(name, str), f'{path}, method', name, 'the name of a method')
     valid = f'the object it was trained with, a {name}'
+    if method is None:
+        check(name in METHODS, 'method', None, valid)
+        with _reading(path): return make_method(name, **options)
     check(not isinstance(method, (str, type)), 'method', method, valid, TypeError)
     called = type(make_method(method)).__name__
     same = getattr(METHODS.get(name), '__name__', name)
@@ -706,13 +745,13 @@ def _method_of(info: dict, method, path: Path) -> Method:
 # %% ../nbs/09_train.ipynb #e84b62be
 @patch(cls_method=True)
 def load(cls: Recommender,
-    dir,                            # folder written by `save` or by a finished `fit(out=…)`
+    dir,                            # written by `save` or by a finished `fit(out=…)`
     method: Method | None = None,   # needed only for a method of your own
 ) -> Recommender:
     """Read a recommender.
 
     A `ValueError` for a folder that is damaged, not ours, or holds files of different
-    models; a `FileNotFoundError` where there is none; a warning for another version's."""
+    models; a `FileNotFoundError` where there is none; a warning for another version."""
     dir = _folder(dir, 'dir')
     path = dir/'recommender.json'
     valid = 'a folder written by Recommender.save or a finished fit(out=…)'
@@ -744,9 +783,10 @@ class _Plan:
 
 def _maker(model) -> Callable[..., nn.Module]:
     "What makes the backbone; a `TypeError` for what cannot."
-    valid = 'a name, a factory(data, dim=, generator=) or an nn.Module with .embeddings()'
+    valid = 'a name, a factory(data, dim=, generator=) or a module with .embeddings()'
     if isinstance(model, nn.Module):
-        check(hasattr(model, 'embeddings'), 'model', type(model).__name__, valid, TypeError)
+        fine = hasattr(model, 'embeddings')
+        check(fine, 'model', type(model).__name__, valid, TypeError)
         return lambda data: model
     make = choose(MODELS, model, 'model') if isinstance(model, str) else model
     try: inspect.signature(make).bind_partial(None, dim=1, generator=None)
@@ -755,20 +795,22 @@ def _maker(model) -> Callable[..., nn.Module]:
     check(fine, 'model', model, valid, TypeError)
     return make
 
-_OF_STEPS = {'l2', 'negatives', 'batch_users'}            # what only gradient steps have …
-_OF_ALS = {'reg', 'alpha', 'steps', 'exact', 'safe'}      # … and only least squares
-# of a file or a table: what `read_interactions` is told
+# %% ../nbs/09_train.ipynb #59afc84c
+_OF_STEPS = {'l2', 'negatives', 'batch_users'}         # what only gradient steps have …
+_OF_ALS = {'reg', 'alpha', 'steps', 'exact', 'safe'}   # … and only least squares
+# what `read_interactions` is told of a file or a table
 _OF_FILES = set(inspect.signature(read_interactions).parameters) - {'src', 'name'}
 
 def _options_by_owner(make, method, known: dict, als: bool) -> dict[str, set[str]]:
     "Names of the options of configuration, backbone, method and least squares."
-    named = [p.name for p in inspect.signature(make).parameters.values() if p.kind < p.VAR_KEYWORD
-             and p.kind != p.VAR_POSITIONAL]
-    of = dict(config={f.name for f in fields(Config)} - set(known) - {'model', 'method', 'loss'},
-              model=set(named) - {'data', 'dim', 'generator'}, als=set(),
-              method=set(options_of(choose(METHODS, method, 'method')))
-                     if isinstance(method, str) else set())
-    return of | dict(config=of['config'] - _OF_STEPS, model=set(), als=_OF_ALS) if als else of
+    parameters, several = inspect.signature(make).parameters.values(), ('*', '**')
+    named = {p.name for p in parameters if not str(p).startswith(several)}
+    config = {f.name for f in fields(Config)} - set(known) - {'model', 'method', 'loss'}
+    of = dict(config=config, model=named - {'data', 'dim', 'generator'}, als=set())
+    if als: of = dict(config=config - _OF_STEPS, model=set(), als=_OF_ALS)
+    made = not isinstance(method, str)   # an object has its options already
+    own = set() if made else set(options_of(choose(METHODS, method, 'method')))
+    return of | dict(method=own)
 
 # %% ../nbs/09_train.ipynb #f9898faa
 def _made_method(method, options: dict, loss: str, name: str) -> Method:
@@ -776,52 +818,61 @@ def _made_method(method, options: dict, loss: str, name: str) -> Method:
     valid = 'a name, or an object with the hooks of `Method`'
     check(not isinstance(method, type), 'method', method, valid, TypeError)
     made = make_method(method, **options)
-    losses, because = getattr(made, 'losses', tuple(LOSSES)), getattr(made, 'because', '')
+    losses = getattr(made, 'losses', tuple(LOSSES))
+    because = getattr(made, 'because', '')
     valid = f'{" or ".join(losses)} for method {name}' + (because and f': {because}')
     check(loss in losses, 'loss', loss, valid)
     return made
 
-def _plan(data: Interactions | None, model, method, loss: str, known: dict, options: dict,
-          elsewhere=()) -> _Plan:   # elsewhere: options that somebody else takes
-    "Sort `options` into configuration, backbone and method; what fits nowhere is refused."
-    make = _maker(model)
-    of = _options_by_owner(make, method, known, (known | options).get('solver') == 'als')
+def _named(o) -> str:
+    return o if isinstance(o, str) else getattr(o, '__name__', type(o).__name__)
+
+# %% ../nbs/09_train.ipynb #25720466
+def _plan(data: Interactions | None, model, method, loss: str, known: dict,
+          options: dict, elsewhere=()) -> _Plan:   # elsewhere: options of the reader
+    "Sort `options` by their owner; what fits nowhere is refused."
+    make, als = _maker(model), (known | options).get('solver') == 'als'
+    of = _options_by_owner(make, method, known, als)
     valid = set().union(*of.values())
-    for k in options:
-        check(k in valid, 'option', k, 'one of ' + ', '.join(sorted({*valid, *elsewhere})))
+    listed = 'one of ' + ', '.join(sorted({*valid, *elsewhere}))
+    for k in options: check(k in valid, 'option', k, listed)
     pick = lambda owner: {k: v for k, v in options.items() if k in of[owner]}
-    name = lambda o: o if isinstance(o, str) else getattr(o, '__name__', type(o).__name__)
-    c = Config(model=name(model), method=name(method), loss=loss, **known, **pick('config'))
-    if data is not None:
-        check(c.k <= data.n_items, 'k', c.k, f'at most the number of items, {data.n_items}')
+    names = dict(model=_named(model), method=_named(method), loss=loss)
+    c = Config(**names, **known, **pick('config'))
+    most = c.k if data is None else data.n_items
+    check(c.k <= most, 'k', c.k, f'at most the number of items, {most}')
     chosen = _made_method(method, pick('method'), loss, c.method)
-    if c.solver == 'als': _fits_least_squares(c, make, chosen, pick('als'))
-    seeded = lambda: torch.Generator().manual_seed(c.seed)
-    build = make if isinstance(model, nn.Module) else (
-        lambda x: make(x, dim=c.dim, generator=seeded(), **pick('model')))
-    record = asdict(c) | dict(model_options=pick('model'),
-                              method_options={k: getattr(chosen, k) for k in options_of(chosen)})
+    if als: _fits_least_squares(c, make, chosen, pick('als'))
+    def build(x):
+        if isinstance(model, nn.Module): return model
+        g = torch.Generator().manual_seed(c.seed)
+        return make(x, dim=c.dim, generator=g, **pick('model'))
+    own = {k: getattr(chosen, k) for k in options_of(chosen)}
+    record = asdict(c) | dict(model_options=pick('model'), method_options=own)
     if pick('als'): record['als_options'] = pick('als')
     return _Plan(c, build, chosen, record, pick('als'))
 
 # %% ../nbs/09_train.ipynb #67467da1
 def _fits_least_squares(c: Config, make, method: Method, options: dict) -> None:
     "Refuse what has no closed form, and options that `ALS` does not take."
-    check(make is MODELS['mf'], 'model', c.model, "'mf' with solver='als': it solves for two "
-          'free tables, other backbones have weights in between')
+    valid = ("'mf' with solver='als': it solves for two free tables, other backbones "
+             'have weights in between')
+    check(make is MODELS['mf'], 'model', c.model, valid)
     check(c.loss == 'mse', 'loss', c.loss,
           "'mse' with solver='als': only a squared loss makes each half-sweep linear")
     for k in {'exact', 'safe'} & set(options): _switch(options[k], k)
     ALS(sp.csr_array([[1.]]), c.dim, **options)   # refuses the others
     if isinstance(method, ReSN):
         found = dict(norm=method.norm, activation=method.activation)
-        check(found == dict(norm='exact', activation=None), 'method', found, "norm='exact', "
-              "activation=None with solver='als': it has σ₁² of raw scores")
+        valid = ("norm='exact', activation=None with solver='als': it has σ₁² of raw "
+                 'scores')
+        check(found == dict(norm='exact', activation=None), 'method', found, valid)
         return
     changes = lambda h: getattr(type(method), h, None) is not getattr(Method, h)
     own = [h for h in ('modules', 'at', 'negatives', 'loss', 'penalty') if changes(h)]
-    check(not own, 'method', f'{c.method}, which changes {" and ".join(own)} of the gradient '
-          'steps', "none, resn, or one that acts behind training, with solver='als'")
+    found = f'{c.method}, which changes {" and ".join(own)} of the gradient steps'
+    valid = "none, resn, or one that acts behind training, with solver='als'"
+    check(not own, 'method', found, valid)
 
 # %% ../nbs/09_train.ipynb #c5848669
 def _device(device: str | torch.device) -> torch.device:
@@ -858,35 +909,42 @@ def _ground(origin) -> dict:
 def _tell_ground(was: dict, path: Path) -> None:
     "Warn where a run goes on under other threads or versions, and write it down."
     now, then = _ground(provenance()), _ground(was.get('provenance'))
-    other = [f'{k} {now[k]}, begun with {then[k]}' for k in now if now[k] != then[k] is not None]
+    other = [k for k in now if then[k] is not None and now[k] != then[k]]
     if not other: return
-    warnings.warn(f'{path}: continued with {"; ".join(other)}: the same seed gives other bits',
-                  stacklevel=2)
+    said = '; '.join(f'{k} {now[k]}, begun with {then[k]}' for k in other)
+    line = f'{path}: continued with {said}: the same seed gives other bits'
+    warnings.warn(line, stacklevel=2)
     before = was['resumed'] if isinstance(was.get('resumed'), list) else []
     if now not in before: save_json(path, was | dict(resumed=[*before, now]))
 
-def _open(out: Path, record: dict, data: Interactions, resume: bool, force: bool) -> None:
-    "Make `out` ready for a new run, or check that it holds the run to resume."
-    path = out/'config.json'
-    if not resume:
-        head = dict(format=FORMAT, version=__version__, config=record, data=data.sha256)
-        new = as_json(head | dict(provenance=provenance()))   # can it be written?
-        _claim(out, force)
-        return save_json(path, new)
-    valid = 'a folder with a run to resume (it has a config.json)'
-    check(path.is_file(), 'out', str(out), valid, FileNotFoundError)
+def _resumable(path: Path, record: dict, data: Interactions) -> None:
+    "Refuse a configuration or data other than those of the run to resume."
     was = _known(load_json(path), path)
     _tell_version(was, path)
     now, then, begun = as_json(record), was.get('config'), was.get('data')
     check(isinstance(then, dict), f'{path}, config', then, 'the configuration of a run')
-    check(isinstance(begun, str), f'{path}, data', begun, 'the hash of the data of a run')
-    check(begun == data.sha256, 'data', f'hash {data.sha256[:12]}',
-          f'the data of the run to resume, hash {begun[:12]}')
+    check(isinstance(begun, str), f'{path}, data', begun, 'the hash of data')
+    valid = f'the data of the run to resume, hash {begun[:12]}, {path}'
+    check(begun == data.sha256, 'data', f'hash {data.sha256[:12]}', valid)
     for k in now:
         same = k in _FREE or now[k] == then.get(k)
         check(same, k, now[k], f'{then.get(k)!r}, as in the run to resume, {path}')
-    clean_dead(out)
     _tell_ground(was, path)
+
+def _open(out: Path, record: dict, data: Interactions, resume: bool,
+          force: bool) -> None:
+    "Make `out` ready for a new run, or check that it holds the run to resume."
+    path = out/'config.json'
+    if resume:
+        valid = 'a folder with a run to resume (it has a config.json)'
+        check(path.is_file(), 'out', str(out), valid, FileNotFoundError)
+        _resumable(path, record, data)
+        clean_dead(out)
+        return
+    head = dict(format=FORMAT, version=__version__, config=record, data=data.sha256)
+    new = as_json(head | dict(provenance=provenance()))   # fails before the old is gone
+    _claim(out, force)
+    save_json(path, new)
 
 # %% ../nbs/09_train.ipynb #f01a6314
 def _blind(data: Interactions) -> Interactions:
@@ -905,7 +963,8 @@ def _model(plan: _Plan, config: Config, data: Interactions, device) -> nn.Module
     fine = [len(s) for s in found] == [2, 2] and found[0][1] == found[1][1]
     check(fine and [len(U), len(V)] == [n, m], 'model', f'embeddings of shapes {found}',
           f'one of {n} users and {m} items, with equal columns')
-    model.of_method = plan.method.modules(data, V.shape[1], _generator(config.seed, 0, 'cpu'))
+    g = _generator(config.seed, 0, 'cpu')
+    model.of_method = plan.method.modules(data, V.shape[1], g)
     return model.to(device).eval()
 
 # %% ../nbs/09_train.ipynb #89f03b88
@@ -915,18 +974,21 @@ def _begin(plan: _Plan, config: Config, seen: Interactions, method: Method, devi
     state = _State(config, world.shard(_model(plan, config, seen, device)), mark)
     if config.solver == 'als':
         beta = method.beta if isinstance(method, ReSN) else 0.
-        state.opt.bind(ALS(seen.train, config.dim, beta, seed=config.seed, device=device,
-                           **plan.least_squares))
+        where = dict(seed=config.seed, device=device)
+        als = ALS(seen.train, config.dim, beta, **where, **plan.least_squares)
+        state.opt.bind(als)
     return state
 
 def _where(state: _State, file: Path | None) -> str:
     "What is left of a run that was interrupted."
-    if not (file and state.saved): return f'in epoch {state.epoch + 1}; nothing was saved'
+    if not (file and state.saved):
+        return f'in epoch {state.epoch + 1}; nothing was saved'
     return (f'{file} holds the state of epoch {state.saved}; '
             'resume=True (--resume) continues it')
 
 def _run(plan: _Plan, config: Config, data: Interactions, device, file: Path | None,
-         resume: bool, save_every: float, show: bool, callbacks, world=ALONE) -> Recommender:
+         resume: bool, save_every: float, show: bool, callbacks,
+         world=ALONE) -> Recommender:
     "Train once; the state goes to and comes from `file`."
     seen = _blind(data)
     method = plan.method.setup(seen)
@@ -940,7 +1002,8 @@ def _run(plan: _Plan, config: Config, data: Interactions, device, file: Path | N
         valid = f'at least {state.epoch}, which the run to resume has reached'
         check(state.epoch <= config.epochs, 'epochs', config.epochs, valid)
         try:
-            _train(config, seen, state, here, device, file, save_every, show, callbacks, world)
+            _train(config, seen, state, here, device, file, save_every, show, callbacks,
+                   world)
         except KeyboardInterrupt: raise KeyboardInterrupt(_where(state, file)) from None
         except ConnectionError as e:
             raise ConnectionError(f'{e}; {_where(state, file)}') from e
@@ -957,19 +1020,20 @@ def _callables(callbacks) -> tuple:
     if callbacks is None: return ()
     if callable(callbacks): return (callbacks,)
     valid = 'functions of (model, row)'
-    check(isinstance(callbacks, (list, tuple)), 'callbacks', callbacks, valid, TypeError)
+    many = isinstance(callbacks, (list, tuple))
+    check(many, 'callbacks', callbacks, valid, TypeError)
     for c in callbacks: check(callable(c), 'callbacks', c, valid, TypeError)
     return tuple(callbacks)
 
 def _columns(data, options: dict) -> tuple[dict, dict]:
     "(what the reader of a file or table is told, all other options)."
     named = isinstance(data, str) and (data in DATASETS or data == 'simulated')
-    table = hasattr(data, 'columns') or isinstance(data, (str, os.PathLike)) and not named
-    told = {k: v for k, v in options.items() if k in _OF_FILES}
-    for k, v in told.items():
-        check(table or v is None, k, v, 'None for data that are no file and no table')
-    rest = {k: v for k, v in options.items() if k not in _OF_FILES}
-    return (told if table else {}), rest
+    file = isinstance(data, (str, os.PathLike)) and not named
+    table = file or hasattr(data, 'columns')
+    told = {k: v for k, v in options.items() if k in _OF_FILES and v is not None}
+    valid = 'None for data that are no file and no table'
+    for k, v in told.items(): check(table, k, v, valid)
+    return told, {k: v for k, v in options.items() if k not in _OF_FILES}
 
 def _fits_refit(data: Interactions, model) -> None:
     "Refuse data without validation part and a model that is made already."
@@ -981,14 +1045,14 @@ def _fits_refit(data: Interactions, model) -> None:
 # %% ../nbs/09_train.ipynb #db2e4c31
 def fit(
     data,                  # see `as_interactions`
-    # name in `MODELS`, a factory(data, dim=, generator=), or an nn.Module with .embeddings()
+    # name in `MODELS`, a factory(data, dim=, generator=) or a module with .embeddings()
     model='mf',
     method='resn',         # name in `METHODS`, or an object with the hooks
     loss: str = 'mse',     # name in `LOSSES`
     dim: int = 64,         # factors
     epochs: int = 100,     # at most
     lr: float = 5e-3,      # step size
-    seed: int = 0,         # of initial values, batches and negatives, and of a split made here
+    seed: int = 0,         # of initial values, batches, negatives and a split made here
     # common | debiased | uniform | …, where `data` is split here, see `as_interactions`
     paradigm: str | None = None,
     device='auto',         # auto | cpu | cuda | cuda:N, or a torch.device
@@ -1003,19 +1067,19 @@ def fit(
     progress: bool = True,   # a bar on a terminal and in a notebook
     # functions, each called as callback(model, row) after an epoch
     callbacks=(),
-    # fields of `Config`, of the method (beta=…), of the backbone (init=…); for a file or a
-    # table what `read_interactions` takes (user=…, time=…, sep=…)
+    # fields of `Config`, of the method (beta=…), of the backbone (init=…); for a file
+    # or a table what `read_interactions` takes (user=…, time=…, sep=…)
     **options,
 ) -> Recommender:
-    """Train a recommender. All choices are made on `data.valid`; the loop never sees the test.
+    """Train a recommender. All choices are made on `data.valid`, none on `data.test`.
 
-    A callback that raises `StopIteration` ends training as if it were over: the best model
-    is kept and written, and `resume` goes on from there.
+    A callback that raises `StopIteration` ends training as if it were over: the best
+    model is kept and written, and `resume` goes on from there.
 
-    A `ValueError` or `TypeError` names an argument, before anything is read or written; a
-    `FileExistsError` or `FileNotFoundError` a folder that `out` cannot be. Training ends
-    with a `FloatingPointError` if the loss is no number any more, a `MemoryError` if memory
-    runs out and an `OSError` if a file cannot be written."""
+    A `ValueError` or `TypeError` names an argument, before anything is trained; a
+    `FileExistsError` or `FileNotFoundError` a folder that `out` cannot be. Training
+    ends with a `FloatingPointError` if the loss is no number any more, a `MemoryError`
+    if memory runs out and an `OSError` if a file cannot be written."""
     columns, options = _columns(data, options)
     callbacks, device = _callables(callbacks), _device(device)
     switches = dict(resume=resume, force=force, refit=refit, progress=progress)
@@ -1023,8 +1087,10 @@ def fit(
     seconds = isinstance(save_every, (int, float)) and not isinstance(save_every, bool)
     check(seconds and save_every >= 0, 'save_every', save_every, 'seconds ≥ 0')
     out = None if out is None else _folder(out, 'out')
-    check(not resume or out is not None, 'resume', True, 'used together with out, the folder of the run')
-    check(not (resume and force), 'force', True, 'False with resume: the one keeps, the other replaces')
+    valid = 'used together with out, the folder of the run'
+    check(not resume or out is not None, 'resume', True, valid)
+    valid = 'False with resume: the one keeps, the other replaces'
+    check(not (resume and force), 'force', True, valid)
     known = dict(dim=dim, epochs=epochs, lr=lr, seed=seed, solver=solver)
     _plan(None, model, method, loss, known, options, _OF_FILES)
     data = as_interactions(data, seed, paradigm, **columns)
@@ -1039,7 +1105,8 @@ def fit(
     if out: world.first(lambda: _open(out, plan.record, data, resume, force))
     def run(config, x, name):
         file = out and out/f'{name}.safetensors'
-        return _run(plan, config, x, device, file, resume, save_every, progress, callbacks, world)
+        return _run(plan, config, x, device, file, resume, save_every, progress,
+                    callbacks, world)
     rec = run(plan.config, data, 'search' if refit else 'state')
     if refit:
         last = replace(plan.config, epochs=rec.config['best_epoch'], patience=0)
@@ -1067,8 +1134,9 @@ def check_method(
     hooks = choose(METHODS, method, 'method') if isinstance(method, str) else method
     loss = loss or getattr(hooks, 'losses', tuple(LOSSES))[0]
     shared = dict(model=model, method=method, loss=loss, progress=False)
-    shared |= dict(dim=8, epochs=4, eval_every=2, batch_users=64, save_every=0) | options
-    train = partial(fit, data, device='cpu', **shared)   # a GPU's sums have no fixed order
+    brief = dict(dim=8, epochs=4, eval_every=2, batch_users=64, save_every=0)
+    shared |= brief | options
+    train = partial(fit, data, device='cpu', **shared)   # a GPU's sums have no order
     a, b = train(), train()
     both = lambda rec: (rec.user_factors, rec.item_factors)
     same = lambda p, q: all(map(torch.equal, both(p), both(q)))
@@ -1077,7 +1145,8 @@ def check_method(
     total = (a.history.loss + a.history.penalty).iloc[[0, -1]].tolist()
     assert total[1] < total[0], 'the loss went from {:.4g} to {:.4g}'.format(*total)
     with tempfile.TemporaryDirectory() as dir:
-        with contextlib.suppress(KeyboardInterrupt): train(out=f'{dir}/run', callbacks=_interrupt)
+        with contextlib.suppress(KeyboardInterrupt):
+            train(out=f'{dir}/run', callbacks=_interrupt)
         again = train(out=f'{dir}/run', resume=True)
         assert same(a, again), 'a resumed run must end with the same bits'
         z = Recommender.load(f'{dir}/run', None if isinstance(method, str) else method)
@@ -1098,7 +1167,8 @@ def _check_gradients(data: Interactions, options: dict) -> None:
     model = _model(plan, plan.config, seen, 'cpu').train()
     method, p = plan.method.setup(seen).at(0), Positives(data.train)
     b = draw(model, p, p.users, 2, _generator(0, 1, 'cpu'), method.negatives)
-    (method.loss(model, b, LOSSES[plan.config.loss]) + method.penalty(model, b)).backward()
+    loss = method.loss(model, b, LOSSES[plan.config.loss])
+    (loss + method.penalty(model, b)).backward()
     moves = lambda g: g is not None and g.isfinite().all() and g.abs().sum() > 0
     bad = [k for k, t in model.named_parameters() if not moves(t.grad)]
     assert not bad, f'no finite gradient reaches {", ".join(bad)}'
