@@ -55,7 +55,7 @@ def as_interactions(
 import contextlib, hashlib, re, struct, warnings
 
 from . import __version__
-from .core import as_json, clean_dead, memory_for, parse_json
+from .core import as_json, clean_dead, memory_for, parse_json, path_of
 
 # %% ../nbs/09_train.ipynb #4e783f3d
 class _Sweeps:
@@ -92,7 +92,8 @@ _WHOLE = dict(dim=(1, 2**16), epochs=(1, 10**6), negatives=(1, 10**4),
               k=(1, 10**9), seed=(0, 2**63 - 1))
 
 def _number(v) -> bool:
-    return isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)
+    if isinstance(v, int): return not isinstance(v, bool) and abs(v) < 2**63
+    return isinstance(v, float) and math.isfinite(v)
 
 # %% ../nbs/09_train.ipynb #b57f8f36
 @dataclass(frozen=True)
@@ -206,7 +207,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict, dict]:   # tensors, meta
     "A file of `save_tensors`, verified."
     from safetensors import SafetensorError, safe_open
     valid = 'a file written by resn_nb'
-    check(Path(path).is_file(), str(path), 'no such file', valid, FileNotFoundError)
+    path = path_of(path)
+    check(path.is_file(), str(path), 'no such file', valid, FileNotFoundError)
     try:
         with safe_open(path, 'pt') as f:
             head, tensors = f.metadata() or {}, {k: f.get_tensor(k) for k in f.keys()}
@@ -307,7 +309,11 @@ def _stepped(opt, t: dict[str, Tensor]) -> bool:
     return plain or any(k.startswith('opt.') for k in t)
 
 # %% ../nbs/09_train.ipynb #e743ec0d
-_LIKE_PARAMETER = ('exp_avg', 'exp_avg_sq', 'momentum_buffer')   # what optimisers keep
+def _kept(name: str, p: tuple, x: tuple) -> tuple:
+    "What an optimiser keeps of parameter `p` under a name; `x` where it is not known."
+    if name in ('exp_avg', 'exp_avg_sq', 'momentum_buffer'): return p
+    known = dict(step=(torch.float32, ()), omega=(torch.float64, 2 * p[1][-1:]))
+    return known.get(name, x)
 
 def _fits_model(state: _State, t: dict[str, Tensor], best: bool, path: Path) -> None:
     "Refuse tensors that are not those of this model and optimiser."
@@ -319,7 +325,7 @@ def _fits_model(state: _State, t: dict[str, Tensor], best: bool, path: Path) -> 
     for k in t:
         m = re.fullmatch(r'opt\.(\d{1,9})\.(\w+)', k)
         if not m or int(m[1]) >= len(moves): continue   # stays unknown
-        right[k] = moves[int(m[1])] if m[2] in _LIKE_PARAMETER else kind(t[k])
+        right[k] = _kept(m[2], moves[int(m[1])], kind(t[k]))
     found = {k: kind(v) for k, v in t.items()}
     wrong = [k for k in {**right, **found} if right.get(k) != found.get(k)]
     if not wrong: return
@@ -385,10 +391,10 @@ def _still_finite(row: dict, size: float, config: Config, state: _State, file) -
     raise FloatingPointError(
         f'the loss became {row["loss"]}, the penalty {row["penalty"]}, the largest '
         f'factor {size:.3g} in epoch {state.epoch + 1}; {where}; '
-        f'try a smaller lr (now {config.lr:g}) or a smaller beta')
+        f'try a smaller lr (now {config.lr:g}), beta or l2')
 
 # %% ../nbs/09_train.ipynb #c82f2459
-def _tried_epoch(config: Config, state: _State, positives, method: Method, world) -> dict:
+def _tried(config: Config, state: _State, positives, method: Method, world) -> dict:
     "An epoch; the error of a method that meets factors beyond all bounds is no number."
     try: return _epoch(config, state, positives, method, world)
     except ValueError:
@@ -430,7 +436,7 @@ def _train(config: Config, data: Interactions, state: _State, method: Method, de
     for _ in bar:
         if patient and looks() >= config.patience: break
         start = time.perf_counter()
-        row = _tried_epoch(config, state, positives, method, world)
+        row = _tried(config, state, positives, method, world)
         with torch.no_grad(): U, V = state.model.embeddings()
         _still_finite(row, world.largest(U, V), config, state, file)
         state.epoch += 1
@@ -554,10 +560,7 @@ def _remove(files: list[Path]) -> None:
 # %% ../nbs/09_train.ipynb #9a40003a
 def _folder(path, arg: str) -> Path:
     "A path that may be a folder's; a `TypeError`, `ValueError` or `FileExistsError`."
-    text, valid = isinstance(path, (str, os.PathLike)), 'the path of a folder'
-    check(text, arg, path, valid, TypeError)
-    check(str(path) != '' and '\0' not in str(path), arg, str(path), valid)
-    path = Path(path)
+    path = path_of(path, arg)
     file = path.exists() and not path.is_dir()
     check(not file, arg, f'{path}, a file', 'a new or empty folder', FileExistsError)
     return path
@@ -732,7 +735,7 @@ def _method_of(info: dict, method, path: Path) -> Method:
     name = info['config'].get('method', 'none')
     options = info['config'].get('method_options', {})
     check(isinstance(name, str), f'{path}, method', name, 'the name of a method')
-    valid = f'the object it was trained with, a {name}'
+    valid = f'the object it was trained with, a {name}, see {path}'
     if method is None:
         check(name in METHODS, 'method', None, valid)
         with _reading(path): return make_method(name, **options)
@@ -831,7 +834,8 @@ def _named(o) -> str:
 def _plan(data: Interactions | None, model, method, loss: str, known: dict,
           options: dict, elsewhere=()) -> _Plan:   # elsewhere: options of the reader
     "Sort `options` by their owner; what fits nowhere is refused."
-    make, als = _maker(model), (known | options).get('solver') == 'als'
+    make, solver = _maker(model), (known | options).get('solver')
+    als = isinstance(solver, str) and solver == 'als'
     of = _options_by_owner(make, method, known, als)
     valid = set().union(*of.values())
     listed = 'one of ' + ', '.join(sorted({*valid, *elsewhere}))
@@ -1132,7 +1136,7 @@ def check_method(
     from resn_nb.data import simulate
     data = simulate(200, 80, per_user=15) if data is None else data
     hooks = choose(METHODS, method, 'method') if isinstance(method, str) else method
-    loss = loss or getattr(hooks, 'losses', tuple(LOSSES))[0]
+    if loss is None: loss = getattr(hooks, 'losses', tuple(LOSSES))[0]
     shared = dict(model=model, method=method, loss=loss, progress=False)
     brief = dict(dim=8, epochs=4, eval_every=2, batch_users=64, save_every=0)
     shared |= brief | options
