@@ -578,7 +578,8 @@ class Dataset:
         need = 'one of ' + ', '.join(kinds)
         check(self.paradigm in kinds, 'paradigm', self.paradigm, need)
         for arg in ('train', 'test'): _check_mirrors(arg, getattr(self, arg))
-        paired, there = bool(self.train) == bool(self.test), bool(self.train or self.where)
+        paired = bool(self.train) == bool(self.test)
+        there = bool(self.train or self.where)
         check(paired, 'test', self.test, 'given with train')
         check(there, 'train', self.train, 'given, or else `where`')
         need = 'a function of two files and a shape'
@@ -680,7 +681,8 @@ DATASETS: dict[str, Dataset] = {
         paradigm='uniform',
         where='Yahoo! R3 needs a registration: ask for "R3 - Yahoo! Music ratings for '
               'User Selected and Randomly Selected songs" at the Yahoo Webscope '
-              'programme; keep ratings ≥ 4, ids minus 1, one line `user item item …` a user'),
+              'programme; keep ratings ≥ 4, ids minus 1, one line `user item item …` '
+              'a user'),
     'coat': Dataset(
         'Coat, ratings ≥ 4',
         'published by its authors for research, cite Schnabel et al. (ICML 2016)',
@@ -863,88 +865,129 @@ def load_dataset(
     return split(pool, valid=valid, seed=seed)
 
 # %% ../nbs/00_data.ipynb #fdd4a41a
+def _check_ids(arg: str, ids, n: int) -> np.ndarray:
+    "`ids` as an array of integers in [0, n)."
+    a = np.asarray(ids)
+    whole = a.ndim == 1 and (a.dtype.kind in 'iu' or not a.size)
+    check(whole, arg, ids, f'a list of ids below {n:,}', TypeError)
+    if a.size: check(bool(0 <= a.min() and a.max() < n), arg, ids, f'ids below {n:,}')
+    return a.astype(np.int64, copy=False)
+
 @dataclass(frozen=True, eq=False, repr=False)
 class World:
     "Latent truth behind a simulated log."
     theta: np.ndarray     # (n_users, factors) tastes
     phi: np.ndarray       # (n_items, factors) features
-    quality: np.ndarray   # (n_items,) b
+    quality: np.ndarray   # (n_items,) b, log-odds
     exposure: np.ndarray  # (n_items,) share of impressions each item gets, sums to 1
-    activity: np.ndarray  # (n_users,) impressions a user gets in the log, in expectation
+    activity: np.ndarray  # (n_users,) impressions a user gets in the log, expected
 
     def preference(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        "P(like) for pairs of ids, by blocks of a million pairs."
+        "P(like) for pairs of ids, (k,) float32, by blocks of a million pairs."
+        users = _check_ids('users', users, len(self.theta))
+        items = _check_ids('items', items, len(self.phi))
+        n, k = len(users), len(items)
+        check(n == k, 'items', f'{k} ids', f'one for each of {n} users')
         out = np.empty(len(users), np.float32)
         for a in range(0, len(users), 1 << 20):
             s = slice(a, a + (1 << 20))
-            out[s] = 1 / (1 + np.exp(-np.einsum('kf,kf->k', self.theta[users[s]], self.phi[items[s]]) - self.quality[items[s]]))
+            taste = np.einsum('kf,kf->k', self.theta[users[s]], self.phi[items[s]])
+            out[s] = 1 / (1 + np.exp(-taste - self.quality[items[s]]))
         return out
 
     def log(self, rng) -> np.ndarray:
-        "What users like of what they are shown, as ascending keys user · n_items + item."
+        "What users like of what they are shown, ascending keys user · n_items + item."
         return self.likes(self.exposure, self.activity, rng)
 
     def likes(self, exposure: np.ndarray, impressions: np.ndarray, rng) -> np.ndarray:
-        "Show users `impressions` items each, drawn by `exposure`; the distinct liked pairs as ascending keys."
+        """Show users `impressions` items each, expected, drawn by `exposure`; the
+        distinct liked pairs as ascending keys."""
         n, m = len(self.theta), len(self.phi)
         u = np.repeat(np.arange(n), rng.poisson(impressions))
-        i = np.minimum(np.searchsorted(np.cumsum(exposure), rng.random(len(u))), m - 1)
-        keys = _distinct(u * m + i)   # who is shown an item twice does not answer twice
+        drawn = np.searchsorted(np.cumsum(exposure), rng.random(len(u)))
+        keys = _distinct(u * m + np.minimum(drawn, m - 1))   # one answer to an item
         return keys[rng.random(len(keys)) < self.preference(keys // m, keys % m)]
 
 # %% ../nbs/00_data.ipynb #191ed01d
 @dataclass(frozen=True, eq=False, repr=False)
 class Simulated(Interactions):
     "Interactions from a known world."
-    world: World | None = None
-    uniform: sp.csr_array | None = None   # liked pairs under uniform exposure, for every paradigm
+    world: World | None = None            # the truth
+    uniform: sp.csr_array | None = None   # liked pairs under uniform exposure
 
-    def retest(self, paradigm: str) -> 'Simulated':
-        "The same train and validation, tested under `uniform` exposure instead of `common` (the held-out part of the log stays out of train)."
+    def retest(
+        self,
+        paradigm: str,      # 'uniform', the only one
+    ) -> 'Simulated':       # what was held out of the log stays out of train
+        "The same train and validation, tested under uniform exposure."
         check(paradigm == 'uniform', 'paradigm', paradigm, "'uniform'")
         return replace(self, test=self.uniform, paradigm='uniform')
 
-def _world(n: int, m: int, alpha: float, per_user: float, factors: int, merit: float, rng) -> World:
-    theta, phi = rng.normal(size=(n, factors)).astype(np.float32), rng.normal(size=(m, factors)).astype(np.float32)
-    quality = rng.normal(size=m).astype(np.float32)
-    rank = np.argsort(np.argsort(-(merit * quality + np.sqrt(1 - merit**2) * rng.normal(size=m))))
-    exposure = (rank + 1.) ** -alpha
-    activity = rng.lognormal(-.32, .8, n) * per_user * 5.6   # with the default exponent, about 5.6 impressions make one new like
-    return World(theta, phi * np.float32(4 / np.sqrt(factors)), .7 * quality - 2, exposure / exposure.sum(), np.maximum(activity, 10))
+# %% ../nbs/00_data.ipynb #fba9bb44
+_SHOWN = 60.   # random items that a user is shown for the test under uniform exposure
 
 def observe(
     w: World,
-    rng,                        # numpy Generator: of the log and of the test under uniform exposure
-    paradigm: str = 'common',   # of the test set: common | debiased | uniform; the log is the same
-    seed: int = 0,              # of the splits
-    valid: float = .1,          # shares of the log
-    test: float = .2,
-    name: str = 'simulated',
-) -> Simulated:
-    "A log of a world, cut into train, validation and test, and 60 random items shown to everybody."
-    check(paradigm in ('common', 'debiased', 'uniform'), 'paradigm', paradigm, 'common, debiased or uniform')
+    rng,                        # numpy Generator: of the log and of the uniform test
+    paradigm: str = 'common',   # of the test set: common | debiased | uniform
+    seed: int = 0,              # of the splits, ≥ 0
+    valid: float = .1,          # share of the log, in [0, 1)
+    test: float = .2,           # share of the log, valid + test < 1
+    name: str = 'simulated',    # of the result
+) -> Simulated:                 # the log is the same for every paradigm
+    "A log of a world, in train, validation and test, and 60 random items shown to all."
+    check(isinstance(w, World), 'w', type(w).__name__, 'a World', TypeError)
+    generator = isinstance(rng, np.random.Generator)
+    check(generator, 'rng', type(rng).__name__, 'a numpy Generator', TypeError)
+    kinds = 'common', 'debiased', 'uniform'
+    check(paradigm in kinds, 'paradigm', paradigm, 'common, debiased or uniform')
+    _check_shares(valid, test, seed)
     n, m = shape = len(w.theta), len(w.phi)
-    x = (split_debiased if paradigm == 'debiased' else split_common)(Interactions(_from_keys(w.log(rng), shape), name=name), valid=valid, test=test, seed=seed)
-    uniform = w.likes(np.full(m, 1 / m), np.full(n, 60.), rng)
-    uniform = _from_keys(np.setdiff1d(uniform, _pool(x), assume_unique=True), shape)
-    x = Simulated(x.train, x.valid, x.test, name=name, paradigm=x.paradigm, notes=x.notes, world=w, uniform=uniform)
-    return x.retest('uniform').hold_out(valid / (1 - test), seed) if paradigm == 'uniform' else x
+    log = Interactions(_from_keys(w.log(rng), shape), name=name)
+    split = split_debiased if paradigm == 'debiased' else split_common
+    x = split(log, valid=valid, test=test, seed=seed)
+    liked = w.likes(np.full(m, 1 / m), np.full(n, _SHOWN), rng)
+    uniform = _from_keys(np.setdiff1d(liked, _pool(x), assume_unique=True), shape)
+    parts = dict(train=x.train, valid=x.valid, test=x.test, notes=x.notes)
+    x = Simulated(**parts, name=name, paradigm=x.paradigm, world=w, uniform=uniform)
+    if paradigm != 'uniform': return x
+    return x.retest('uniform').hold_out(valid / (1 - test), seed)
+
+# %% ../nbs/00_data.ipynb #f24266f5
+def _world(n, m, alpha, per_user, factors, merit, rng) -> World:
+    "A world of `n` users and `m` items; the rest as for `simulate`."
+    theta = rng.normal(size=(n, factors)).astype(np.float32)
+    phi = rng.normal(size=(m, factors)).astype(np.float32)
+    phi *= np.float32(4 / np.sqrt(factors))
+    quality = rng.normal(size=m).astype(np.float32)
+    fame = merit * quality + np.sqrt(1 - merit**2) * rng.normal(size=m)
+    exposure = (np.argsort(np.argsort(-fame)) + 1.) ** -alpha
+    # with the default exponent, about 5.6 impressions make one new like
+    activity = np.maximum(rng.lognormal(-.32, .8, n) * per_user * 5.6, 10)
+    return World(theta, phi, .7 * quality - 2, exposure / exposure.sum(), activity)
 
 def simulate(
-    n_users: int = 2000,
-    n_items: int = 1000,
+    n_users: int = 2000,        # ≥ 1
+    n_items: int = 1000,        # ≥ 1
     alpha: float = .9,          # exponent of exposure: rank^-alpha; 0 is uniform
-    seed: int = 0,
-    paradigm: str = 'common',   # of the test set: common | debiased | uniform; the log is the same
-    per_user: float = 50,       # liked items a user, roughly
-    factors: int = 8,           # dimension of the true tastes
+    seed: int = 0,              # of world, log and splits, ≥ 0
+    paradigm: str = 'common',   # of the test set: common | debiased | uniform
+    per_user: float = 50,       # liked items a user, roughly, > 0
+    factors: int = 8,           # dimension of the true tastes, ≥ 1
     merit: float = .5,          # correlation of exposure with quality, 0 … 1
-    valid: float = .1,          # shares of the log
-    test: float = .2,
-) -> Simulated:
-    "A long-tailed world with known preferences; train, validation and test drawn from it."
-    for arg, v in dict(n_users=n_users, n_items=n_items, factors=factors).items(): check(isinstance(v, int) and v >= 1, arg, v, 'an integer ≥ 1')
-    check(alpha >= 0, 'alpha', alpha, 'a number ≥ 0'); check(per_user > 0, 'per_user', per_user, 'a number > 0')
-    check(0 <= merit <= 1, 'merit', merit, 'a number in [0, 1]')
+    valid: float = .1,          # share of the log, in [0, 1)
+    test: float = .2,           # share of the log, valid + test < 1
+) -> Simulated:                 # the log is the same for every paradigm
+    "A long-tailed world with known preferences; train, validation and test from it."
+    for arg, v in dict(n_users=n_users, n_items=n_items, factors=factors).items():
+        _check_int(arg, v, 1)
+    _check_number('alpha', alpha, lambda v: v >= 0, 'a number ≥ 0')
+    few = 'a number in (0, 1,000,000]'
+    _check_number('per_user', per_user, lambda v: 0 < v <= 1e6, few)
+    _check_number('merit', merit, lambda v: 0 <= v <= 1, 'a number in [0, 1]')
+    kinds = 'common', 'debiased', 'uniform'
+    check(paradigm in kinds, 'paradigm', paradigm, 'common, debiased or uniform')
+    _check_shares(valid, test, seed)
     rng = np.random.default_rng(seed)
-    return observe(_world(n_users, n_items, alpha, per_user, factors, merit, rng), rng, paradigm, seed, valid, test)
+    w = _world(n_users, n_items, alpha, per_user, factors, merit, rng)
+    return observe(w, rng, paradigm, seed, valid, test)
