@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Pairs', 'DATASETS', 'Interactions', 'gini', 'split_common', 'split_debiased', 'split_temporal', 'read_interactions',
-           'Dataset', 'cache_dir', 'download', 'load_dataset', 'World', 'Simulated', 'observe', 'simulate']
+           'Dataset', 'cache_dir', 'download', 'load_dataset', 'World', 'Simulated', 'observe', 'simulate', 'label_ids',
+           'pack_labels', 'unpack_labels']
 
 # %% ../nbs/00_data.ipynb #dfee0a8e
 import hashlib, os
@@ -18,6 +19,14 @@ import scipy.sparse as sp
 from fastcore.basics import patch
 
 from .core import check, choose
+
+# %% ../nbs/00_data.ipynb #2efd78e9
+from .labels import as_labels
+from .labels import label_ids, pack_labels, unpack_labels  # noqa: F401
+from .readers import _dense, _read_lines, as_times, read_log
+
+# %% ../nbs/00_data.ipynb #f56fc544
+_all_ = ['label_ids', 'pack_labels', 'unpack_labels']   # had from here, too
 
 # %% ../nbs/00_data.ipynb #ea17797f
 def _binary(x, arg: str) -> tuple[sp.csr_array, int]:
@@ -84,8 +93,9 @@ class Interactions:
         check(self.train.nnz > 0, 'train', 'no interaction', 'at least one')
         for k, n in (('users', self.n_users), ('items', self.n_items), ('time', self.train.nnz)):
             v = getattr(self, k)
-            if v is not None: check(len(v) == n, k, f'{len(v)} values', f'{n} values'); put(k, np.asarray(v))
-        if self.time is not None: check(bool(np.isfinite(self.time).all()), 'time', 'NaN or infinite times', 'finite times')
+            if v is None: continue
+            check(np.ndim(v) == 1 and len(v) == n, k, f'{len(v)} values', f'{n} values')
+            put(k, as_times(v, k) if k == 'time' else as_labels(v, k))
         put('notes', tuple(notes))
 
     @property
@@ -94,6 +104,11 @@ class Interactions:
     def n_items(self) -> int: return self.train.shape[1]
     @cached_property
     def popularity(self) -> np.ndarray: return np.bincount(self.train.indices, minlength=self.n_items)  # r, (n_items,)
+    @cached_property
+    def known(self) -> sp.csr_array:   # (n_users, n_items)
+        "All that is known of a user but what is tested: train and validation."
+        if self.valid is None: return self.train
+        return _from_keys(np.sort(np.concatenate([_keys(self.train), _keys(self.valid)])), self.train.shape)
 
 # %% ../nbs/00_data.ipynb #d5ca6969
 @patch
@@ -245,119 +260,36 @@ def merged(self: Interactions) -> Interactions:
     if self.valid is None: return self
     return replace(self, train=_from_keys(_distinct(_pool(replace(self, test=None))), self.train.shape), valid=None, time=None)
 
-# %% ../nbs/00_data.ipynb #1d915bb4
-def _read_lines(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    "(users, items) of a `user item item …` file, one entry a pair, duplicates kept."
-    valid = 'lines `user item item …` of integers ≥ 0'
-    text = path.read_bytes().replace(b'\r\n', b'\n')
-    raw = np.frombuffer(text, np.uint8)
-    blank = (raw == 32) | (raw == 9) | (raw == 10)
-    bad = np.flatnonzero(~blank & ((raw < 48) | (raw > 57)))
-    if len(bad):
-        before = text[:bad[0]].split(b'\n')
-        line = (before[-1] + text[bad[0]:].split(b'\n', 1)[0])[:60].decode(errors='replace')
-        check(False, str(path), f'{line!r} in line {len(before)}', valid)
-    starts = np.flatnonzero(~blank & np.concatenate([[True], blank[:-1]]))
-    check(len(starts) > 0, str(path), 'an empty file', valid)
-    values = np.fromstring(text, np.int64, sep=' ')   # only digits and blanks are left by now
-    check(values.max() < 2**63 - 1, str(path), 'an id beyond 64 bits', valid + ' < 2**63 - 1')
-    line = np.searchsorted(np.flatnonzero(raw == 10), starts)
-    first = np.concatenate([[True], line[1:] != line[:-1]])
-    users = values[first][np.cumsum(first) - 1]
-    return users[~first], values[~first]
-
-# %% ../nbs/00_data.ipynb #96079adc
-def _labels(col, arg: str) -> tuple[np.ndarray, np.ndarray]:
-    "(id of each row, sorted labels) of a label column, checked."
-    import pandas as pd
-    if isinstance(col.dtype, pd.CategoricalDtype): col = col.astype(col.cat.categories.dtype)
-    missing = col.isna().to_numpy()
-    check(not missing.any(), arg, f'{int(missing.sum())} missing values, first in row {col.index[missing.argmax()]}', 'a label in every row')
-    kinds = sorted({type(v).__name__ for v in col.unique().tolist()})
-    check(len(kinds) == 1, arg, f'labels of mixed types {", ".join(kinds)}', 'labels of one type (try .astype(str))', TypeError)
-    check(kinds[0] in ('int', 'str', 'float'), arg, f'labels of type {kinds[0]}', 'integers or strings (try .astype(str))', TypeError)
-    if kinds == ['float']:   # what a missing value elsewhere in the column made of integers
-        check(bool(((col % 1 == 0) & (col.abs() < 2**53)).all()), arg, 'fractional or huge numbers', 'integer or string labels')
-        col, kinds = col.astype('int64'), ['int']
-    if kinds == ['int']: check(int(col.min()) >= 0, arg, f'negative id {int(col.min())}', 'ids ≥ 0')
-    ids, labels = pd.factorize(col, sort=True)
-    return ids, np.asarray(labels)
-
-def _numbers(col, arg: str) -> np.ndarray:
-    "A numeric column as float64, checked."
-    import pandas as pd
-    v = pd.to_numeric(col, errors='coerce').to_numpy(dtype=float, na_value=np.nan)
-    bad = ~np.isfinite(v) | col.isna().to_numpy()   # a missing date would become a number
-    check(not bad.any(), arg, f'{str(col.iloc[int(bad.argmax())])!r} in row {col.index[bad.argmax()]}', 'a finite number in every row')
-    return v
-
-def _table(src: Path):
-    "A table file as a DataFrame; RecBole's `name:type` headers lose the type, and `user_id`, `item_id` their `_id`."
-    import pandas as pd
-    kind = src.suffix.lower()
-    check(kind in ('.csv', '.tsv', '.parquet', '.inter'), 'src', src.name, 'a file ending in .csv, .tsv, .parquet, .inter or .txt')
-    try: df = pd.read_parquet(src) if kind == '.parquet' else pd.read_csv(src, sep=',' if kind == '.csv' else '\t', low_memory=False)
-    except pd.errors.EmptyDataError: check(False, str(src), 'an empty file', 'a header line and rows')
-    except (ValueError, OSError) as e: raise ValueError(f'{src}: not a {kind} file that can be read ({str(e).strip()})') from e
-    named = kind == '.parquet' or not len(df) or isinstance(df.index, pd.RangeIndex)   # pandas makes an index of fields without a name
-    check(named, str(src), 'rows with more fields than the header has', 'a name for every column')
-    if kind == '.inter': df.columns = [{'user_id': 'user', 'item_id': 'item'}.get(c, c) for c in (c.split(':')[0] for c in df.columns)]
-    return df
-
 # %% ../nbs/00_data.ipynb #9b0c132f
-def _k_core(u: np.ndarray, i: np.ndarray, k: int) -> np.ndarray:
-    "Mask of the pairs left when users and items with fewer than `k` are removed until none is."
-    keep = np.ones(len(u), bool)
-    while True:
-        nu, ni = np.bincount(u[keep], minlength=u.max() + 1), np.bincount(i[keep], minlength=i.max() + 1)
-        new = keep & (nu[u] >= k) & (ni[i] >= k)
-        if (new == keep).all(): return keep
-        keep = new
-
-def _dense(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "`ids` renumbered without gaps, in ascending order, and the old id of each new one."
-    there = np.bincount(ids) > 0
-    return (np.cumsum(there) - 1)[ids], np.flatnonzero(there)
-
 def read_interactions(
-    src,                             # DataFrame; path to .csv, .tsv, .parquet, .inter; or .txt with lines `user item item …`
-    user: str = 'user',              # column of user labels
-    item: str = 'item',              # column of item labels
-    rating: str | None = None,       # column of ratings
-    min_rating: float | None = None, # keep rows with a rating of at least this
-    time: str | None = None,         # column of times (numbers); kept for `split_temporal`
-    k_core: int = 1,                 # users and items have at least this many interactions
-    name: str | None = None,         # default: the file's name
-) -> Interactions:                   # everything in `train`
-    "Read a log of interactions. Duplicate pairs are dropped, counted and said (the first in time stays)."
-    import pandas as pd
-    check(k_core >= 1, 'k_core', k_core, 'an integer ≥ 1')
-    check(min_rating is None or rating is not None, 'min_rating', min_rating, 'given together with the column `rating`')
-    if isinstance(src, (str, os.PathLike)):
-        src = Path(src); name = name or src.stem
-        if not src.is_file(): raise FileNotFoundError(f'src: found no file {src}')
-        if src.suffix.lower() == '.txt':
-            check(rating is None and time is None, 'rating, time', (rating, time), 'None for a `user item item …` file, which has neither')
-            src = pd.DataFrame(dict(zip((user, item), _read_lines(src))))
-        else: src = _table(src)
-    check(isinstance(src, pd.DataFrame), 'src', type(src).__name__, 'a DataFrame or a path', TypeError)
-    for arg, c in dict(user=user, item=item, rating=rating, time=time).items():
-        check(c is None and arg in ('rating', 'time') or list(src.columns).count(c) == 1, arg, c, 'a column of the table: ' + ', '.join(map(str, src.columns)))
-    check(len(src) > 0, 'src', 'a table without rows', 'at least one interaction')
-    if rating is not None:
-        ratings = _numbers(src[rating], rating)
-        if min_rating is not None: src = src[ratings >= min_rating]
-        check(len(src) > 0, 'min_rating', min_rating, f'at most the largest rating, {ratings.max():g}')
-    (u, users), (i, items) = _labels(src[user], user), _labels(src[item], item)
-    when = None if time is None else _numbers(src[time], time)
-    keep = _k_core(u, i, k_core)
-    check(keep.any(), 'k_core', k_core, 'small enough to leave an interaction')
-    order = np.flatnonzero(keep) if when is None else np.flatnonzero(keep)[np.argsort(when[keep], kind='stable')]
-    (u, ulab), (i, ilab) = (_dense(ids[order]) for ids in (u, i))
-    keys, first = np.unique(u * len(ilab) + i, return_index=True)
-    dropped = len(u) - len(keys)
-    return Interactions(_from_keys(keys, (len(ulab), len(ilab))), name=name or 'data', users=users[ulab], items=items[ilab],
-                        time=None if when is None else when[order][first], notes=(f'train: dropped {dropped:,} duplicate pairs',) if dropped else ())
+    # DataFrame; or path to .csv, .tsv, .jsonl, .parquet, .inter (also as .gz or .zip),
+    # to a folder of parquet parts, or to a .txt of lines `user item item …`
+    src,
+    user: str = 'user',   # column of user labels; `user_id` is found, too
+    item: str = 'item',   # column of item labels; `item_id` is found, too
+    rating: str | None = None,         # column of ratings
+    min_rating: float | None = None,   # rows with at least this rating are interactions
+    # column of times: numbers or ISO dates; None: `timestamp` if there is one; False: none
+    time: str | bool | None = None,
+    k_core: int = 1,           # users and items have at least this many interactions
+    name: str | None = None,   # default: the file's name
+    sep: str | None = None,    # between fields; default: , or a tabulator, by the ending
+    encoding: str | None = None,   # of a text file; default: UTF-8
+    # minimal: fields may stand in quotes; none: quotes are part of the labels;
+    # default: what the file shows, see the page on reading
+    quoting: str | None = None,
+    # of rows of one pair: first (any rating of min_rating counts) or last (the last one counts)
+    keep: str = 'first',
+) -> Interactions:             # everything in `train`
+    """Read a log of interactions: labels and times exactly, each pair once.
+
+    Dropped duplicates are counted in `notes`. What cannot be read exactly is a `ValueError` or `TypeError`
+    that names file, column and line; without `min_rating`, a rating below zero is one, too.
+    """
+    log = read_log(src, user, item, rating, min_rating, time, k_core, sep, encoding, quoting, keep)
+    shape = len(log.users), len(log.items)
+    return Interactions(_from_keys(log.keys, shape), name=name or log.name, users=log.users,
+                        items=log.items, time=log.time, notes=log.notes)
 
 # %% ../nbs/00_data.ipynb #3c71b911
 #| code-fold: true
