@@ -7,7 +7,7 @@ __all__ = ['SOLVERS', 'FORMAT', 'as_interactions', 'Config', 'save_tensors', 'lo
            'compare_plot', 'resn_fit']
 
 # %% ../nbs/09_train.ipynb #41aa5d82
-import inspect, json, math, os, shutil, time
+import inspect, json, math, os, time
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from .als import ALS
-from .core import check, choose, command, load_json, progress, provenance, save_json, write_beside
-from .data import DATASETS, Interactions, load_dataset, read_interactions, split_common, split_debiased
+from .core import check, choose, command, load_json, progress, provenance
+from .core import save_json, write_beside
+from .data import DATASETS, Interactions, load_dataset, read_interactions
+from .data import split_common, split_debiased
 from .distributed import ALONE, join
 from .losses import LOSSES, Positives, draw
 from .methods import METHODS, Method, ReSN, make_method, options_of, placed
@@ -49,21 +51,32 @@ def as_interactions(
     if paradigm is None: return x.hold_out(seed=seed)
     return (split_debiased if paradigm == 'debiased' else split_common)(x, seed=seed)
 
+# %% ../nbs/09_train.ipynb #f21641c4
+import contextlib, hashlib, re, struct, warnings
+
+from . import __version__
+from .core import as_json, clean_dead, memory_for, parse_json, path_of
+
 # %% ../nbs/09_train.ipynb #4e783f3d
 class _Sweeps:
-    "Least squares in the place of an optimiser: the two tables of `mf` are its factors, an epoch is a sweep."
+    "Least squares as an optimiser: tables of `mf` are its factors, an epoch a sweep."
     def __init__(self, parameters, lr: float): self.tables = list(parameters)
     def bind(self, als: ALS) -> None: self.als = als; self._show()
     def _show(self) -> None:
         for p, X in zip(self.tables, self.als.factors): p.data = X
-    def sweep(self, positives: int) -> dict:   # loss and penalty a positive, as of the other solvers; the objective itself
+    def sweep(self, positives: int) -> dict:
+        "Loss and penalty a positive, as other solvers have them; the objective itself."
         last = self.als.sweep().log[-1]
         self._show()
-        penalty = self.als.beta * last['sigma1']**2
-        return dict(loss=(last['objective'] - penalty) / positives, penalty=penalty / positives, objective=last['objective'])
+        penalty, objective = self.als.beta * last['sigma1']**2, last['objective']
+        loss = (objective - penalty) / positives
+        return dict(loss=loss, penalty=penalty / positives, objective=objective)
     def state_dict(self) -> dict: return dict(state={0: dict(omega=self.als.omega)})
-    def load_state_dict(self, state: dict) -> None: self.als.load(dict(zip('UV', (p.data for p in self.tables))) | state['state'][0])
+    def load_state_dict(self, state: dict) -> None:
+        tables = dict(zip('UV', (p.data for p in self.tables)))
+        self.als.load(tables | state['state'][0])
 
+# %% ../nbs/09_train.ipynb #14be36f7
 SOLVERS: dict[str, Callable] = dict(
     adam=lambda p, lr: torch.optim.Adam(p, lr, fused=True),
     adamw=lambda p, lr: torch.optim.AdamW(p, lr, fused=True),
@@ -73,105 +86,287 @@ SOLVERS: dict[str, Callable] = dict(
 )
 
 # %% ../nbs/09_train.ipynb #93cebac7
+# of the whole numbers of a configuration: from, to
+_WHOLE = dict(dim=(1, 2**16), epochs=(1, 10**6), negatives=(1, 10**4),
+              batch_users=(1, 10**9), eval_every=(1, 10**9), patience=(0, 10**9),
+              k=(1, 10**9), seed=(0, 2**63 - 1))
+
+def _number(v) -> bool:
+    if isinstance(v, int): return not isinstance(v, bool) and abs(v) < 2**63
+    return isinstance(v, float) and math.isfinite(v)
+
+# %% ../nbs/09_train.ipynb #b57f8f36
 @dataclass(frozen=True)
 class Config:
-    "What decides a training run, besides data, backbone and method."
-    model: str = 'mf'             # name in `MODELS`, or the class name of your own
-    method: str = 'resn'          # name in `METHODS`, or the class name of your own
-    loss: str = 'mse'             # name in `LOSSES`
-    dim: int = 64                 # factors d ≥ 1
-    epochs: int = 100             # at most this many passes over the users
-    lr: float = 5e-3              # step size > 0
-    l2: float = 1e-5              # λ ≥ 0 of λ/2 (‖U_b‖² + ‖V‖²), on the scale of a sum over pairs
-    negatives: int = 4            # fresh negatives a positive, ≥ 1
-    batch_users: int = 256        # users a step, each with all positives
-    solver: str = 'adam'          # name in `SOLVERS`
-    eval_every: int = 5           # epochs between looks at validation
-    patience: int = 4             # looks without a better NDCG@k before stopping; 0: never stop early
-    k: int = 20                   # list length for validation
-    seed: int = 0
+    "What decides a run, besides data; a `ValueError` names a field that it refuses."
+    model: str = 'mf'        # name in `MODELS`, or the class name of your own
+    method: str = 'resn'     # name in `METHODS`, or the class name of your own
+    loss: str = 'mse'        # name in `LOSSES`
+    dim: int = 64            # factors d ≥ 1
+    epochs: int = 100        # at most this many passes over the users
+    lr: float = 5e-3         # step size > 0
+    # λ ≥ 0 of λ/2 (‖U_b‖² + ‖V‖²), on the scale of a sum over pairs
+    l2: float = 1e-5
+    negatives: int = 4       # fresh negatives a positive, ≥ 1
+    batch_users: int = 256   # users a step, each with all positives
+    solver: str = 'adam'     # name in `SOLVERS`
+    eval_every: int = 5      # epochs between looks at validation
+    # looks without a better NDCG@k before stopping; 0: never stop early
+    patience: int = 4
+    k: int = 20              # list length for validation
+    seed: int = 0            # of initial values, batches and negatives
 
     def __post_init__(self):
-        for k in ('dim', 'epochs', 'negatives', 'batch_users', 'eval_every', 'k'):
-            v = getattr(self, k); check(isinstance(v, int) and v >= 1, k, v, 'an integer ≥ 1')
-        for k in ('patience', 'seed'):
-            v = getattr(self, k); check(isinstance(v, int) and v >= 0, k, v, 'an integer ≥ 0')
-        check(math.isfinite(self.lr) and self.lr > 0, 'lr', self.lr, 'a finite number > 0')
-        check(math.isfinite(self.l2) and self.l2 >= 0, 'l2', self.l2, 'a finite number ≥ 0')
+        for f in fields(self):
+            v = getattr(self, f.name)
+            if isinstance(v, np.generic): object.__setattr__(self, f.name, v.item())
+        for k, (low, high) in _WHOLE.items():
+            v = getattr(self, k)
+            whole = isinstance(v, int) and not isinstance(v, bool)
+            check(whole and low <= v <= high, k, v, f'an integer ≥ {low} and ≤ {high}')
+        check(_number(self.lr) and self.lr > 0, 'lr', self.lr, 'a finite number > 0')
+        check(_number(self.l2) and self.l2 >= 0, 'l2', self.l2, 'a finite number ≥ 0')
         choose(LOSSES, self.loss, 'loss'); choose(SOLVERS, self.solver, 'solver')
 
 # %% ../nbs/09_train.ipynb #7506a47e
-FORMAT = 'resn_nb 1'   # written into every file of a run; another one is refused
+FORMAT = 'resn_nb 2'   # written into every file of a run
+_FIRST = 'resn_nb 1'   # read too: the same without hashes
 
-def save_tensors(path: Path, tensors: dict[str, Tensor], **meta) -> None:
-    "Tensors and JSON-ready `meta` as one safetensors file, beside and renamed."
-    from safetensors.torch import save_file
-    with write_beside(path) as tmp:
-        save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, tmp, metadata=dict(format=FORMAT, meta=json.dumps(meta)))
+def _known(head, path: Path) -> dict:
+    "The head of a file that we wrote; a `ValueError` for an unknown format."
+    found = head.get('format') if isinstance(head, dict) else type(head).__name__
+    valid = f'format {FORMAT!r} or {_FIRST!r}, which resn_nb {__version__} reads'
+    check(found in (FORMAT, _FIRST), str(path), found, valid)
+    return head
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
-    "(tensors, meta) of `save_tensors`; a `ValueError` for a file that is damaged or not ours."
+def _tell_version(head: dict, path: Path) -> None:
+    "Warn of a file that another version wrote."
+    if head['format'] == _FIRST:
+        why = f'in format {_FIRST!r}, without hashes: its content cannot be verified'
+        warnings.warn(f'{path}: written by an older version, {why}', stacklevel=3)
+    elif (v := head.get('version')) != __version__:
+        line = f'{path}: written by resn_nb {v}, read by {__version__}'
+        warnings.warn(line, stacklevel=3)
+
+# %% ../nbs/09_train.ipynb #71762a10
+_TYPES = {torch.float64: 'F64', torch.float32: 'F32', torch.float16: 'F16',
+          torch.bfloat16: 'BF16', torch.int64: 'I64', torch.int32: 'I32',
+          torch.int16: 'I16', torch.int8: 'I8', torch.uint8: 'U8', torch.bool: 'BOOL'}
+
+def _bytes(x: Tensor) -> memoryview:
+    return x.reshape(-1).view(torch.uint8).numpy().data
+
+def _digest(tensors: dict[str, Tensor], meta: str) -> str:
+    "A hash of names, types, shapes and bytes, and of `meta`."
+    h = hashlib.sha256(meta.encode())
+    for k, x in sorted(tensors.items()):
+        h.update(f' {k} {x.dtype} {list(x.shape)} '.encode())
+        h.update(_bytes(x))
+    return h.hexdigest()
+
+def _layout(tensors: dict[str, Tensor], **head: str) -> tuple[bytes, list[str]]:
+    "The header, and the order of the tensors: wide types first, so all are aligned."
+    table, end = {'__metadata__': head}, 0
+    order = sorted(tensors, key=lambda k: (-tensors[k].element_size(), k))
+    for k in order:
+        x, start, end = tensors[k], end, end + tensors[k].nbytes
+        about = dict(dtype=_TYPES[x.dtype], shape=list(x.shape))
+        table[k] = about | dict(data_offsets=[start, end])
+    raw = json.dumps(table, separators=(',', ':')).encode()
+    raw += b' ' * (-len(raw) % 8)
+    return struct.pack('<Q', len(raw)) + raw, order
+
+# %% ../nbs/09_train.ipynb #0eb81a84
+def save_tensors(
+    path: str | Path,
+    tensors: dict[str, Tensor],
+    **meta,                      # JSON-ready
+) -> str:                        # the hash that is in the file
+    """Write one safetensors file, beside and renamed.
+
+    A `TypeError` or `ValueError` names a tensor or meta that it cannot hold."""
+    for k, x in tensors.items():
+        check(isinstance(k, str) and k != '__metadata__', 'tensors', k, 'text as names')
+        check(torch.is_tensor(x), k, type(x).__name__, 'a tensor', TypeError)
+        valid = 'a dense tensor of ' + ', '.join(str(t)[6:] for t in _TYPES)
+        held = x.dtype in _TYPES and x.layout is torch.strided
+        check(held, k, str(x.dtype), valid, TypeError)
+    tensors = {k: x.detach().cpu().contiguous() for k, x in tensors.items()}
+    try: text = json.dumps(meta, allow_nan=False)
+    except (TypeError, ValueError) as e: raise type(e)(f'{path}, meta: {e}') from e
+    seal = _digest(tensors, text)
+    head = dict(format=FORMAT, version=__version__, sha256=seal, meta=text)
+    header, order = _layout(tensors, **head)
+    with write_beside(path) as tmp, open(tmp, 'wb') as f:
+        f.write(header)
+        for k in order: f.write(_bytes(tensors[k]))
+    return seal
+
+# %% ../nbs/09_train.ipynb #2d1376ab
+def _read(path: Path) -> tuple[dict[str, Tensor], dict, dict]:   # tensors, meta, head
+    "A file of `save_tensors`, verified."
     from safetensors import SafetensorError, safe_open
-    check(Path(path).is_file(), str(path), 'no such file', 'a file written by resn_nb', FileNotFoundError)
+    valid = 'a file written by resn_nb'
+    path = path_of(path)
+    check(path.is_file(), str(path), 'no such file', valid, FileNotFoundError)
     try:
-        with safe_open(path, 'pt') as f: head, tensors = f.metadata() or {}, {k: f.get_tensor(k) for k in f.keys()}
-    except SafetensorError as e: raise ValueError(f'{path}: damaged or not a safetensors file ({e})') from e
-    check(head.get('format') == FORMAT, str(path), head.get('format'), f'a file of format {FORMAT!r}')
-    return tensors, json.loads(head['meta'])
+        with safe_open(path, 'pt') as f:
+            head, tensors = f.metadata() or {}, {k: f.get_tensor(k) for k in f.keys()}
+    except (SafetensorError, AttributeError, KeyError, ValueError, RuntimeError) as e:
+        raise ValueError(f'{path}: damaged or not a safetensors file ({e})') from e
+    text, seal = _known(head, path).get('meta', ''), head.get('sha256')
+    meta = parse_json(text, path)
+    check(isinstance(meta, dict), str(path), f'meta {text}', 'a JSON object as meta')
+    whole = head['format'] == _FIRST or seal == _digest(tensors, text)
+    check(whole, str(path), 'content that does not match its hash', 'an undamaged file')
+    return tensors, meta, head
+
+# %% ../nbs/09_train.ipynb #65115798
+def load_tensors(
+    path: str | Path,
+) -> tuple[dict[str, Tensor], dict]:   # tensors, meta
+    """Read a file of `save_tensors`.
+
+    A `ValueError` for a file that is damaged or not ours, a `FileNotFoundError` where
+    there is none; a warning for another version's."""
+    tensors, meta, head = _read(path)
+    _tell_version(head, path)
+    return tensors, meta
 
 # %% ../nbs/09_train.ipynb #8d6840eb
 class _State:
     "Model, optimiser, history and the best parameters so far."
-    def __init__(self, config: Config, model: nn.Module):
-        self.model, self.opt = model, SOLVERS[config.solver](model.parameters(), config.lr)
-        self.epoch, self.history, self.best, self.best_epoch, self.best_score = 0, [], None, 0, -math.inf
-        self.saved, self.saved_at = 0, -math.inf   # epoch and clock of the last state on disk
+    def __init__(self, config: Config, model: nn.Module, run: str | None = None):
+        self.model, self.run = model, run   # run: stands for configuration and data
+        self.opt = SOLVERS[config.solver](model.parameters(), config.lr)
+        self.epoch, self.history = 0, []
+        self.best, self.best_epoch, self.best_score = None, 0, -math.inf
+        self.saved, self.saved_at = 0, -math.inf   # epoch and clock of the last on disk
 
     def keep_best(self, score: float) -> None:
-        if score > self.best_score:
-            self.best, self.best_epoch, self.best_score = {k: v.clone() for k, v in self.model.state_dict().items()}, self.epoch, score
+        if not score > self.best_score: return
+        self.best = {k: v.clone() for k, v in self.model.state_dict().items()}
+        self.best_epoch, self.best_score = self.epoch, score
 
     def save(self, path: Path, world=ALONE) -> None:
         t = {f'model.{k}': v for k, v in self.model.state_dict().items()}
-        t |= {f'opt.{i}.{k}': v for i, s in self.opt.state_dict()['state'].items() for k, v in s.items() if torch.is_tensor(v)}
+        t |= {f'opt.{i}.{k}': v for i, s in self.opt.state_dict()['state'].items()
+              for k, v in s.items() if torch.is_tensor(v)}
         if self.best is not None: t |= {f'best.{k}': v for k, v in self.best.items()}
-        t, meta = world.whole(t, self.model), dict(epoch=self.epoch, history=self.history, best_epoch=self.best_epoch)
-        if world.root: save_tensors(path, t, **meta, best_score=self.best_score if self.best is not None else None)
+        t = world.whole(t, self.model)
+        meta = dict(epoch=self.epoch, history=self.history, best_epoch=self.best_epoch)
+        score = self.best_score if self.best is not None else None
+        meta |= dict(best_score=score, run=self.run, names=sorted(t))
+        if world.root: save_tensors(path, t, **meta)
         self.saved, self.saved_at = self.epoch, time.monotonic()
 
     def load(self, path: Path, world=ALONE) -> None:
-        t, meta = load_tensors(path)
+        t, meta, _ = _read(path)
+        _fits_run(self, t, meta, path)
         t = world.part(t, self.model)
+        _fits_model(self, t, meta['best_epoch'] > 0, path)
         part = lambda p: {k.removeprefix(p): v for k, v in t.items() if k.startswith(p)}
-        try: self.model.load_state_dict(part('model.'))
-        except RuntimeError as e: raise ValueError(f'{path}: parameters of another model ({str(e).splitlines()[0]})') from e
+        self.model.load_state_dict(part('model.'))
         state = self.opt.state_dict()
-        for k, v in part('opt.').items(): i, name = k.split('.', 1); state['state'].setdefault(int(i), {})[name] = v
+        for k, v in part('opt.').items():
+            i, name = k.split('.', 1)
+            state['state'].setdefault(int(i), {})[name] = v
         self.opt.load_state_dict(state)
-        self.best, self.epoch, self.history, self.best_epoch = part('best.') or None, meta['epoch'], meta['history'], meta['best_epoch']
-        self.best_score = -math.inf if meta['best_score'] is None else meta['best_score']
-        self.saved = self.epoch
+        self.best, self.best_epoch = part('best.') or None, meta['best_epoch']
+        if meta['best_score'] is not None: self.best_score = meta['best_score']
+        self.epoch = self.saved = meta['epoch']
+        self.history = meta['history']
+
+# %% ../nbs/09_train.ipynb #d23fb9b4
+def _fits_run(state: _State, t: dict[str, Tensor], meta: dict, path: Path) -> None:
+    "Refuse a state of another run, or one whose epochs, scores or tensors disagree."
+    def agree(ok, found, valid): check(ok, str(path), found, valid)
+    mine = meta.get('run', state.run) == state.run
+    agree(mine, 'the state of another run', 'that of the run in config.json')
+    log, epoch = meta.get('history'), meta.get('epoch')
+    rows = isinstance(log, list) and bool(log) and all(isinstance(r, dict) for r in log)
+    agree(rows, 'no history', 'a state with one row of history an epoch')
+    numbered = [r.get('epoch') for r in log] == list(range(1, len(log) + 1))
+    agree(numbered and type(epoch) is int and epoch == len(log),
+          f'epoch {epoch} with {len(log)} rows of history', 'one row an epoch')
+    looks = {r['epoch']: r['valid_ndcg'] for r in log if 'valid_ndcg' in r}
+    numbers = all(map(_number, looks.values()))
+    agree(numbers, 'a score that is no number', 'finite scores')
+    best = max(looks, key=looks.get, default=0)   # the first of equals: `keep_best`
+    right = [best, looks.get(best)]
+    found = [meta.get('best_epoch'), meta.get('best_score')]
+    valid = f'{right}, as the history has it'
+    agree(found == right, f'best epoch and score {found}', valid)
+    names = meta.get('names', list(t))
+    agree(isinstance(names, list), 'no names of tensors', 'a list of them')
+    lost = ', '.join(sorted({str(k) for k in names} ^ set(t))[:3])
+    agree(not lost, f'a state without, or with foreign, {lost}', 'all tensors')
+    agree(_stepped(state.opt, t), 'no state of the optimiser', 'a state with one')
+
+def _stepped(opt, t: dict[str, Tensor]) -> bool:
+    "Are there tensors of the optimiser in the state, where it has any?"
+    plain = isinstance(opt, torch.optim.SGD) and not opt.param_groups[0]['momentum']
+    return plain or any(k.startswith('opt.') for k in t)
+
+# %% ../nbs/09_train.ipynb #e743ec0d
+def _kept(name: str, p: tuple, x: tuple) -> tuple:
+    "What an optimiser keeps of parameter `p` under a name; `x` where it is not known."
+    if name in ('exp_avg', 'exp_avg_sq', 'momentum_buffer'): return p
+    known = dict(step=(torch.float32, ()), omega=(torch.float64, 2 * p[1][-1:]))
+    return known.get(name, x)
+
+def _fits_model(state: _State, t: dict[str, Tensor], best: bool, path: Path) -> None:
+    "Refuse tensors that are not those of this model and optimiser."
+    kind = lambda x: (x.dtype, tuple(x.shape))
+    want = {k: kind(v) for k, v in state.model.state_dict().items()}
+    moves = [kind(p) for p in state.model.parameters()]
+    right = {f'model.{k}': v for k, v in want.items()}
+    if best: right |= {f'best.{k}': v for k, v in want.items()}
+    for k in t:
+        m = re.fullmatch(r'opt\.(\d{1,9})\.(\w+)', k)
+        if not m or int(m[1]) >= len(moves): continue   # stays unknown
+        right[k] = _kept(m[2], moves[int(m[1])], kind(t[k]))
+    found = {k: kind(v) for k, v in t.items()}
+    wrong = [k for k in {**right, **found} if right.get(k) != found.get(k)]
+    if not wrong: return
+    k = wrong[0]
+    valid = f'{k}: {right[k]}' if k in right else f'a state without {k}'
+    got = f'parameters of another model ({k}: {found.get(k, "missing")})'
+    check(False, str(path), got, valid)
 
 # %% ../nbs/09_train.ipynb #6b1f6176
 def _generator(seed: int, epoch: int, device) -> torch.Generator:
     "The randomness of one epoch, from (seed, epoch) alone."
-    return torch.Generator(device).manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
+    state = np.random.SeedSequence([seed, epoch]).generate_state(1)[0]
+    return torch.Generator(device).manual_seed(int(state))
 
-def _epoch(config: Config, state: _State, positives: Positives, method: Method, world=ALONE) -> dict:  # mean loss and penalty a positive
+def _own_terms(model: nn.Module, world) -> tuple[Callable, Callable]:
+    "The backbone's own loss, and the squares that weight decay acts on; of a batch."
+    squares = lambda b: b.U.square().sum() + world.own(b.V).square().sum()
+    return getattr(model, 'auxiliary', lambda b: 0.), getattr(model, 'decay', squares)
+
+def _epoch(
+    config: Config, state: _State, positives: Positives, method: Method, world=ALONE,
+) -> dict:   # loss and penalty, each the mean of a positive
     "One pass over the users."
     if config.solver == 'als': return state.opt.sweep(len(positives.items))
-    base, model, g = LOSSES[config.loss], state.model, _generator(config.seed, state.epoch + 1, positives.items.device)
-    method, own = method.at(state.epoch), getattr(model, 'auxiliary', lambda batch: 0.)
-    squares = getattr(model, 'decay', lambda batch: batch.U.square().sum() + world.own(batch.V).square().sum())
-    order = positives.users[torch.randperm(len(positives.users), generator=g, device=positives.items.device)]
+    device, model, base = positives.items.device, state.model, LOSSES[config.loss]
+    g, method = _generator(config.seed, state.epoch + 1, device), method.at(state.epoch)
+    own, squares = _own_terms(model, world)
+    n = len(positives.users)
+    order = positives.users[torch.randperm(n, generator=g, device=device)]
     total, extra, count = 0., 0., 0
     model.train()
     if hasattr(model, 'reseed'): model.reseed(g)
     for users in order.split(config.batch_users):
         b = world.draw(model, positives, users, config.negatives, g, method.negatives)
         loss, penalty = method.loss(model, b, base) + own(b), method.penalty(model, b)
-        state.opt.zero_grad(); (loss + penalty + config.l2 / 2 * squares(b)).backward(); world.reduce(model); state.opt.step()
-        total, extra, count = total + loss.detach(), extra + (penalty.detach() if torch.is_tensor(penalty) else penalty), count + len(b.pos)
+        state.opt.zero_grad()
+        (loss + penalty + config.l2 / 2 * squares(b)).backward()
+        world.reduce(model)
+        state.opt.step()
+        total, count = total + loss.detach(), count + len(b.pos)
+        extra = extra + (penalty.detach() if torch.is_tensor(penalty) else penalty)
     model.eval()
     total, count = world.total(total, count)
     return dict(loss=total / count, penalty=float(extra) / count)
@@ -180,42 +375,83 @@ def _epoch(config: Config, state: _State, positives: Positives, method: Method, 
 def _watch(U: Tensor, V: Tensor, popularity: Tensor, world=ALONE) -> dict:
     "σ₁, its share of the energy Σσ², and cos(q₁, r)."
     s = world.spectrum(U, V).double()
-    if s[0] == 0: return dict(sigma1=0., sigma1_share=None, cos_popularity=None)   # all scores are zero: there is no direction
-    return dict(sigma1=s[0].item(), sigma1_share=(s[0]**2 / s.square().sum()).item(), cos_popularity=world.alignment(U, V, popularity))
+    if s[0] == 0:   # all scores are zero: there is no direction
+        return dict(sigma1=0., sigma1_share=None, cos_popularity=None)
+    share = (s[0]**2 / s.square().sum()).item()
+    cos = world.alignment(U, V, popularity)
+    return dict(sigma1=s[0].item(), sigma1_share=share, cos_popularity=cos)
 
 # %% ../nbs/09_train.ipynb #8d77c1df
-def _train(config: Config, data: Interactions, state: _State, method: Method, device, file: Path | None, save_every: float, show: bool,
-           callbacks, world=ALONE) -> None:
-    "Run `state` to its last epoch. `data` has no test part here: what is not there cannot leak."
-    positives, r = Positives(data.train, device), torch.as_tensor(data.popularity, device=device, dtype=torch.float32)
-    check(len(positives.users) > 0, 'data', 'no user with both a positive and an item left to compare it with', 'at least one')
+def _still_finite(row: dict, size: float, config: Config, state: _State, file) -> None:
+    "A `FloatingPointError` once loss, penalty or factors have left all bounds."
+    finite = math.isfinite(row['loss']) and math.isfinite(row['penalty'])
+    if finite and size < 1e15: return   # beyond, scores overflow
+    left = f'{file} holds the last good state, of epoch {state.saved}'
+    where = left if file and state.saved else 'no state was saved'
+    raise FloatingPointError(
+        f'the loss became {row["loss"]}, the penalty {row["penalty"]}, the largest '
+        f'factor {size:.3g} in epoch {state.epoch + 1}; {where}; '
+        f'try a smaller lr (now {config.lr:g}), beta or l2')
+
+# %% ../nbs/09_train.ipynb #c82f2459
+def _tried(config: Config, state: _State, positives, method: Method, world) -> dict:
+    "An epoch; the error of a method that meets factors beyond all bounds is no number."
+    try: return _epoch(config, state, positives, method, world)
+    except ValueError:
+        fine = lambda p: p.numel() == 0 or p.abs().max() < 1e15
+        if all(fine(p) for p in state.model.parameters()): raise
+        return dict(loss=math.nan, penalty=math.nan)
+
+def _look(config: Config, data: Interactions, state: _State, method: Method, U: Tensor,
+          V: Tensor, world) -> dict:
+    "NDCG and popular ratio on validation; the best parameters are kept."
+    last, names = method.finish(U, V, state.model), ('ndcg', 'popular_ratio')
+    seen = world.evaluate(last, data, 'valid', config.k, names, adjust=method.rank)
+    found = {f'valid_{m}': seen[f'{m}@{config.k}'] for m in names}
+    state.keep_best(found['valid_ndcg'])
+    return found
+
+def _told_to_stop(callbacks, model: nn.Module, row: dict, world) -> bool:
+    "Call them all; has one raised `StopIteration`? Of several processes the first's."
+    stop = False
+    for c in callbacks:
+        try: c(model, row)
+        except StopIteration: stop = True
+    return world.say(stop)
+
+# %% ../nbs/09_train.ipynb #bc8f3759
+def _train(config: Config, data: Interactions, state: _State, method: Method, device,
+           file: Path | None, save_every: float, show: bool, callbacks,
+           world=ALONE) -> None:
+    "Run `state` to its last epoch. `data` has no test part, so none can leak."
+    positives = Positives(data.train, device)
+    r = torch.as_tensor(data.popularity, device=device, dtype=torch.float32)
+    found = 'no user with both a positive and an item left to compare it with'
+    check(len(positives.users) > 0, 'data', found, 'at least one')
+    patient = data.valid is not None and config.patience
     looks = lambda: (state.epoch - state.best_epoch) // config.eval_every
-    bar = progress(range(state.epoch, config.epochs), show and world.root, desc=f'{config.model} {config.method}', initial=state.epoch, total=config.epochs,
-                   unit='epoch')
+    bar = progress(range(state.epoch, config.epochs), show and world.root, unit='epoch',
+                   desc=f'{config.model} {config.method}', initial=state.epoch,
+                   total=config.epochs)
     for _ in bar:
-        if data.valid is not None and config.patience and looks() >= config.patience: break
+        if patient and looks() >= config.patience: break
         start = time.perf_counter()
-        row = _epoch(config, state, positives, method, world)
+        row = _tried(config, state, positives, method, world)
         with torch.no_grad(): U, V = state.model.embeddings()
-        size = world.largest(U, V)
-        if not (math.isfinite(row['loss']) and math.isfinite(row['penalty']) and size < 1e15):   # beyond, scores overflow
-            where = f'{file} holds the last good state, of epoch {state.saved}' if file and state.saved else 'no state was saved'
-            raise FloatingPointError(f'the loss became {row["loss"]}, the penalty {row["penalty"]}, the largest factor {size:.3g} in epoch '
-                                     f'{state.epoch + 1}; {where}; '
-                                     f'try a smaller lr (now {config.lr:g}) or a smaller beta')
+        _still_finite(row, world.largest(U, V), config, state, file)
         state.epoch += 1
         row = dict(epoch=state.epoch, **row, seconds=time.perf_counter() - start)
+        due = state.epoch % config.eval_every == 0 or state.epoch == config.epochs
         with torch.no_grad():
             row |= _watch(U, V, r, world)
-            if data.valid is not None and (state.epoch % config.eval_every == 0 or state.epoch == config.epochs):
-                last = method.finish(U, V, state.model)
-                seen = world.evaluate(last, data, 'valid', config.k, ('ndcg', 'popular_ratio'), adjust=method.rank)
-                row |= {f'valid_{m}': seen[f'{m}@{config.k}'] for m in ('ndcg', 'popular_ratio')}
-                state.keep_best(row['valid_ndcg'])
+            if data.valid is not None and due:
+                row |= _look(config, data, state, method, U, V, world)
         state.history.append(row)
-        if file and world.say(time.monotonic() - state.saved_at >= save_every): state.save(file, world)
-        bar.set_postfix({k: f'{row[k]:.4g}' for k in ('loss', 'sigma1', 'valid_ndcg') if k in row})
-        for c in callbacks: c(state.model, row)
+        if file and world.say(time.monotonic() - state.saved_at >= save_every):
+            state.save(file, world)
+        shown = ('loss', 'sigma1', 'valid_ndcg')
+        bar.set_postfix({k: f'{row[k]:.4g}' for k in shown if k in row})
+        if _told_to_stop(callbacks, state.model, row, world): break
     if file and state.saved < state.epoch: state.save(file, world)
     if state.best is not None: state.model.load_state_dict(state.best)
 
@@ -268,6 +504,119 @@ def _ids(wanted: np.ndarray, labels: np.ndarray | None, n: int) -> np.ndarray:
     check(not unknown.any(), 'users', wanted[unknown][:3].tolist(), f'labels of the data, such as {labels[:3].tolist()}')
     return order[np.searchsorted(labels, wanted, sorter=order)]
 
+# %% ../nbs/09_train.ipynb #6e32e163
+_PARTS = ('data.safetensors', 'factors.safetensors')   # beside a recommender's record
+
+def _next(path: Path) -> Path: return path.with_name(f'.{path.name}.next')
+
+def _head(path: Path) -> dict | None:
+    "The head of a safetensors file; None if it cannot be read."
+    from safetensors import SafetensorError, safe_open
+    try:
+        with safe_open(path, 'pt') as f: return f.metadata() or {}
+    except (SafetensorError, OSError, ValueError): return None
+
+def _seal(path: Path) -> str | None: return (_head(path) or {}).get('sha256')
+
+def _is_ours(path: Path) -> bool | None:   # None: it cannot be read
+    "Does the file itself say that resn_nb wrote it?"
+    if path.is_symlink() or not path.is_file(): return False
+    if path.suffix != '.json':
+        head = _head(path)
+        return None if head is None else head.get('format', '').startswith('resn_nb ')
+    try: info = load_json(path)
+    except (ValueError, OSError): return None
+    if not isinstance(info, dict): return False
+    of_first = {'data', 'results', 'provenance'}   # as it was before it said so
+    first = path.name == 'metrics.json' and set(info) == of_first
+    return first or str(info.get('format')).startswith('resn_nb ')
+
+# %% ../nbs/09_train.ipynb #fc9dbe1c
+def _ours(dir: Path) -> list[Path]:
+    "Our files in `dir` in the order of removal: the last still says whose they are."
+    states = [dir/f'{k}.safetensors' for k in ('state', 'search')]
+    parts = [g for n in _PARTS for g in (_next(dir/n), dir/n)]
+    last = [dir/'metrics.json', dir/'config.json']
+    known = [dir/'recommender.json', *states, *parts, *last]
+    said = {f: _is_ours(f) for f in known if f.exists() or f.is_symlink()}
+    if not any(said.values()): return []
+    for f, ours in said.items():
+        valid = 'a folder where files of this name are ours'
+        check(ours or ours is None and f.suffix != '.json', 'out',
+              f'{f}, which resn_nb did not write', valid, FileExistsError)
+    deeper, sub = [], [dir/k for k in ('plain', *METHODS)]   # the runs of `resn_fit`
+    if any(f in said for f in last):
+        deeper = [f for d in sub if d.is_dir() and not d.is_symlink() for f in _ours(d)]
+        deeper += [f for f in (dir/'figure.png',) if f.is_file()]
+    first = [f for f in said if f not in last]
+    return first + deeper + [f for f in last if f in said]
+
+def _remove(files: list[Path]) -> None:
+    "Remove files, and the folders of runs that are empty then."
+    for f in files: f.unlink(missing_ok=True)
+    for d in {f.parent for f in files if f.parent.name in ('plain', *METHODS)}:
+        with contextlib.suppress(OSError): d.rmdir()
+
+# %% ../nbs/09_train.ipynb #9a40003a
+def _folder(path, arg: str) -> Path:
+    "A path that may be a folder's; a `TypeError`, `ValueError` or `FileExistsError`."
+    path = path_of(path, arg)
+    file = path.exists() and not path.is_dir()
+    check(not file, arg, f'{path}, a file', 'a new or empty folder', FileExistsError)
+    return path
+
+def _switch(value, arg: str) -> bool:
+    check(isinstance(value, (bool, np.bool_)), arg, value, 'True or False', TypeError)
+    return bool(value)
+
+# %% ../nbs/09_train.ipynb #ed8286aa
+def _in_use(dir: Path) -> bool:
+    "Is this the working folder, home, or one around them?"
+    places = [Path(os.path.realpath(p)) for p in ('.', os.path.expanduser('~'))]
+    return Path(os.path.realpath(dir)) in {q for p in places for q in (p, *p.parents)}
+
+def _may_write(dir: Path, force: bool) -> list[Path]:
+    "Our files in `dir`, to be replaced; a `FileExistsError` where we may not write."
+    if not dir.is_dir(): return []
+    clean_dead(dir); _settle(dir)
+    if not any(dir.iterdir()): return []
+    valid = ('a new or empty folder; or force=True (--force) to replace it; '
+             'or resume=True (--resume)')
+    check(force, 'out', str(dir), valid, FileExistsError)
+    valid = 'a folder of its own, not the working folder or home'
+    check(not _in_use(dir), 'out', str(dir), valid, FileExistsError)
+    ours, found = _ours(dir), f'{dir}, which resn_nb did not write'
+    valid = 'a folder written by resn_nb; it is not deleted otherwise'
+    check(bool(ours), 'out', found, valid, FileExistsError)
+    return ours
+
+def _claim(dir: Path, force: bool) -> Path:
+    "A folder to write to; with `force` without what we had written there."
+    _remove(_may_write(dir, force))
+    dir.mkdir(parents=True, exist_ok=True)
+    return dir
+
+# %% ../nbs/09_train.ipynb #526a1d7a
+def _settle(dir: Path) -> None:
+    "Finish what a killed writer had begun: tensors that the record knows, or none."
+    waiting = [dir/n for n in _PARTS if _next(dir/n).is_file()]
+    if not waiting: return
+    try: files = load_json(dir/'recommender.json')['files']
+    except (OSError, ValueError, KeyError, TypeError): files = {}
+    known = files if isinstance(files, dict) else {}
+    for f in waiting:
+        seal = _seal(_next(f))
+        meant = seal is not None and known.get(f.name) == seal
+        if meant: os.replace(_next(f), f)
+        elif _is_ours(_next(f)) is not False: _next(f).unlink()
+
+def _described(rec: Recommender) -> dict:
+    "Its configuration, with what makes its method, of factors from elsewhere too."
+    of = {c: k for k, c in METHODS.items()}
+    name = of.get(type(rec.method), type(rec.method).__name__)
+    options = {k: getattr(rec.method, k) for k in options_of(rec.method)}
+    return dict(method=name, method_options=options) | rec.config
+
 # %% ../nbs/09_train.ipynb #0126cc07
 def _matrices(data: Interactions) -> tuple[dict[str, Tensor], dict]:
     "(tensors, meta) of interactions."
@@ -288,193 +637,484 @@ def _interactions(t: dict[str, Tensor], meta: dict, where: Path) -> Interactions
     return data
 
 def _write(rec: Recommender, dir: Path) -> None:
-    "The three files; the JSON last, so that its presence means the folder is complete."
-    t, meta = _matrices(rec.data)
-    save_tensors(dir/'data.safetensors', t, **meta)
-    save_tensors(dir/'factors.safetensors', dict(user=rec.user_factors, item=rec.item_factors))
-    save_json(dir/'recommender.json', dict(format=FORMAT, config=rec.config, data=dict(name=rec.data.name, sha256=rec.data.sha256), log=rec.log))
+    "Tensors beside; the record, which knows them by hash; the tensors to their places."
+    _settle(dir)
+    factors = dict(user=rec.user_factors, item=rec.item_factors)
+    about = dict(name=rec.data.name, sha256=rec.data.sha256)
+    record = as_json(dict(config=_described(rec), data=about, log=rec.log))
+    parts = {'data.safetensors': _matrices(rec.data),
+             'factors.safetensors': (factors, dict(epoch=len(rec.log)))}
+    files = {k: save_tensors(_next(dir/k), t, **meta) for k, (t, meta) in parts.items()}
+    head = dict(format=FORMAT, version=__version__, files=files)
+    save_json(dir/'recommender.json', head | record)
+    _settle(dir)
 
 @patch
 def save(self: Recommender,
-    dir,                   # folder; must not exist, or be empty
+    dir,                   # folder; new or empty, or with `force` one of ours
     force: bool = False,   # replace what is there
 ) -> Path:
-    "Write the recommender to a folder."
-    _write(self, dir := _claim(Path(dir), force))
+    """Write the recommender to a folder.
+
+    With `force` what resn_nb wrote there is replaced, and only that: other files stay.
+    Until the new recommender is complete the old one can be loaded. A `FileExistsError`
+    for a folder that holds something else, for the working folder and for home."""
+    dir = _folder(dir, 'dir')
+    old = _may_write(dir, _switch(force, 'force'))
+    _write(self, dir)
+    new = [dir/k for k in ('recommender.json', *_PARTS)]
+    _remove([f for f in old if f not in new])
     return dir
 
 # %% ../nbs/09_train.ipynb #f50ed6f8
+@contextlib.contextmanager
+def _reading(path: Path):
+    "What goes wrong with the content of a file is a `ValueError` that names the file."
+    try: yield
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError,
+            RuntimeError, TypeError, ValueError) as e:
+        if isinstance(e, ValueError) and str(path) in str(e): raise
+        raise ValueError(f'{path}: damaged ({type(e).__name__}: {e})') from e
+
+def _record(path: Path) -> dict:
+    "The record of a recommender: what `load` needs of it is there and of its type."
+    info = _known(load_json(path), path)
+    def held(ok, key, valid): check(ok, f'{path}, {key}', info.get(key), valid)
+    config, log, files = (info.get(k) for k in ('config', 'log', 'files'))
+    held(isinstance(config, dict), 'config', 'an object')
+    rows = isinstance(log, list) and all(isinstance(r, dict) for r in log)
+    held(rows, 'log', 'a list of rows')
+    numbered = [r.get('epoch') for r in log] == list(range(1, len(log) + 1))
+    held(numbered, 'log', 'rows of epochs 1, 2, …')
+    last = config.get('stopped_epoch', len(log))
+    held(last == len(log), 'config', f'stopped_epoch {len(log)}, the rows of the log')
+    known = files if isinstance(files, dict) else {}
+    sealed = all(isinstance(known.get(n), str) for n in _PARTS)
+    valid = f'the hashes of {" and ".join(_PARTS)}'
+    held(sealed or info['format'] == _FIRST, 'files', valid)
+    return info
+
+# %% ../nbs/09_train.ipynb #9d77cea1
+def _part(dir: Path, name: str, info: dict) -> tuple[dict[str, Tensor], dict]:
+    "The tensors that the record means: in their place, or still on the way there."
+    if info['format'] == _FIRST: return _read(dir/name)[:2]
+    seal = info['files'][name]
+    for f in (dir/name, _next(dir/name), dir/name):   # again: it may have been moved
+        if _seal(f) == seal: return _read(f)[:2]
+    _read(dir/name)   # is there, and is whole
+    valid = 'the one that recommender.json was written with'
+    check(False, str(dir/name), 'a file of another model', valid)
+
+# %% ../nbs/09_train.ipynb #a2241237
+def _safe_matrices(t: dict[str, Tensor], meta: dict) -> None:
+    "Arrays that make CSR matrices: compiled code does not look where an index points."
+    n, m = meta['shape']
+    for part in ('train', 'valid', 'test'):
+        if not {f'{part}.indptr', f'{part}.indices'} & set(t): continue
+        ptr, ids = t[f'{part}.indptr'], t[f'{part}.indices']
+        whole = {ptr.dtype, ids.dtype} <= {torch.int32, torch.int64}
+        rows = whole and ptr.shape == (n + 1,) and ids.ndim == 1
+        ends = rows and ptr[0] == 0 and ptr[-1] == len(ids)
+        if not (ends and (ptr.diff() >= 0).all() and ((ids >= 0) & (ids < m)).all()):
+            raise ValueError(f'{part} is no CSR matrix of {n} × {m}')
+
+def _factor_pair(t: dict, data: Interactions, path: Path) -> tuple[Tensor, Tensor]:
+    "User and item factors, one row each."
+    found = {k: (str(v.dtype), tuple(v.shape)) for k, v in t.items()}
+    for k, n in (('user', data.n_users), ('item', data.n_items)):
+        fine = k in t and t[k].dtype == torch.float32 and t[k].ndim == 2
+        check(fine and len(t[k]) == n, str(path), found, f'{n} {k} factors in float32')
+    U, V = t['user'], t['item']
+    same = U.shape[1] == V.shape[1]
+    check(same, str(path), found, 'as many columns of user as of item')
+    return U, V
+
+# %% ../nbs/09_train.ipynb #a837f3f4
+def _method_of(info: dict, method, path: Path) -> Method:
+    "The method that a recommender was trained with: given, or made from its record."
+    name = info['config'].get('method', 'none')
+    options = info['config'].get('method_options', {})
+    check(isinstance(name, str), f'{path}, method', name, 'the name of a method')
+    valid = f'the object it was trained with, a {name}, see {path}'
+    if method is None:
+        check(name in METHODS, 'method', None, valid)
+        with _reading(path): return make_method(name, **options)
+    check(not isinstance(method, (str, type)), 'method', method, valid, TypeError)
+    called = type(make_method(method)).__name__
+    same = getattr(METHODS.get(name), '__name__', name)
+    check(called == same, 'method', called, valid)
+    return method
+
+# %% ../nbs/09_train.ipynb #e84b62be
 @patch(cls_method=True)
 def load(cls: Recommender,
-    dir,                            # folder written by `save` or by a finished `fit(out=…)`
-    method: Method | None = None,   # needed only if it was trained with a method of your own
+    dir,                            # written by `save` or by a finished `fit(out=…)`
+    method: Method | None = None,   # needed only for a method of your own
 ) -> Recommender:
-    "Read a recommender; a `ValueError` for a folder that is damaged or not ours."
-    dir = Path(dir)
-    check((dir/'recommender.json').is_file(), 'dir', str(dir), 'a folder written by Recommender.save or a finished fit(out=…)', FileNotFoundError)
-    info = load_json(dir/'recommender.json')
-    found = info.get('format') if isinstance(info, dict) else type(info).__name__
-    check(found == FORMAT, str(dir/'recommender.json'), found, f'format {FORMAT!r}')
-    f, data = load_tensors(dir/'factors.safetensors')[0], _interactions(*load_tensors(dir/'data.safetensors'), dir/'data.safetensors')
-    found = {k: tuple(v.shape) for k, v in f.items()}
-    for k, n in (('user', data.n_users), ('item', data.n_items)):
-        check(found.get(k, (0,))[0] == n, str(dir/'factors.safetensors'), found, f'{n} {k} factors')
-    name = info['config']['method']
-    check(method is not None or name in METHODS, 'method', None, f'the object it was trained with, a {name}')
-    method = method or make_method(name, **info['config']['method_options'])
-    return cls(f['user'], f['item'], data, info['config'], info['log'], method.setup(_blind(data)))
+    """Read a recommender.
 
-def _claim(dir: Path, force: bool) -> Path:
-    "An empty folder to write to; what exists is only replaced with `force`, and only if we wrote it."
-    if dir.exists() and any(dir.iterdir() if dir.is_dir() else [dir]):
-        check(force, 'out', str(dir), 'a new or empty folder; or force=True (--force) to replace it; or resume=True (--resume)', FileExistsError)
-        ours = dir.is_dir() and any((dir/f).exists() for f in ('recommender.json', 'config.json', 'metrics.json'))
-        check(ours, 'out', f'{dir}, which resn_nb did not write', 'a folder written by resn_nb; it is not deleted otherwise', FileExistsError)
-        shutil.rmtree(dir)
-    dir.mkdir(parents=True, exist_ok=True)
-    return dir
+    A `ValueError` for a folder that is damaged, not ours, or holds files of different
+    models; a `FileNotFoundError` where there is none; a warning for another version."""
+    dir = _folder(dir, 'dir')
+    path = dir/'recommender.json'
+    valid = 'a folder written by Recommender.save or a finished fit(out=…)'
+    check(path.is_file(), 'dir', str(dir), valid, FileNotFoundError)
+    info = _record(path)
+    _tell_version(info, path)
+    factors, about = _part(dir, 'factors.safetensors', info)
+    epoch, rows = about.get('epoch', len(info['log'])), len(info['log'])
+    check(epoch == rows, str(dir/'factors.safetensors'), f'factors of epoch {epoch}',
+          f'of epoch {rows}, as recommender.json has it')
+    t, meta = _part(dir, 'data.safetensors', info)
+    with _reading(dir/'data.safetensors'):
+        _safe_matrices(t, meta)
+        data = _interactions(t, meta, dir/'data.safetensors')
+    U, V = _factor_pair(factors, data, dir/'factors.safetensors')
+    method = _method_of(info, method, path)
+    with _reading(path): method = method.setup(_blind(data))
+    return cls(U, V, data, info['config'], info['log'], method)
 
 # %% ../nbs/09_train.ipynb #51cfb4ac
 @dataclass(frozen=True)
 class _Plan:
-    "A checked run: configuration, how to make backbone and method, and the JSON record of it all."
+    "A checked run."
     config: Config
-    build: Callable[[Interactions], nn.Module]
+    build: Callable[[Interactions], nn.Module]   # the backbone
     method: Method
-    record: dict
-    least_squares: dict   # options of `ALS`, where it solves
+    record: dict                                 # all of it, JSON-ready
+    least_squares: dict                          # options of `ALS`, where it solves
 
-def _plan(data: Interactions, model, method, loss: str, known: dict, options: dict) -> _Plan:
-    "Sort `options` into configuration, backbone and method; what fits nowhere is refused."
-    own = isinstance(model, nn.Module)
+def _maker(model) -> Callable[..., nn.Module]:
+    "What makes the backbone; a `TypeError` for what cannot."
+    valid = 'a name, a factory(data, dim=, generator=) or a module with .embeddings()'
+    if isinstance(model, nn.Module):
+        fine = hasattr(model, 'embeddings')
+        check(fine, 'model', type(model).__name__, valid, TypeError)
+        return lambda data: model
     make = choose(MODELS, model, 'model') if isinstance(model, str) else model
-    check(own or callable(make), 'model', model, 'a name, a factory(data, dim=, generator=) or an nn.Module', TypeError)
-    of_model = set() if own else set(inspect.signature(make).parameters) - {'data', 'dim', 'generator'}
-    of_method = set(options_of(choose(METHODS, method, 'method'))) if isinstance(method, str) else set()
-    of_config = {f.name for f in fields(Config)} - set(known) - {'model', 'method', 'loss'}
-    of_als, steps = set(), {'l2', 'negatives', 'batch_users'}
-    if (known | options).get('solver') == 'als': of_als, of_model, of_config = {'reg', 'alpha', 'steps', 'exact', 'safe'}, set(), of_config - steps
-    valid = of_config | of_model | of_method | of_als
-    for k in options: check(k in valid, 'option', k, 'one of ' + ', '.join(sorted(valid)))
-    pick = lambda names: {k: v for k, v in options.items() if k in names}
-    name = lambda o: o if isinstance(o, str) else getattr(o, '__name__', type(o).__name__)
-    c = Config(model=name(model), method=name(method), loss=loss, **known, **pick(of_config))
-    check(c.k <= data.n_items, 'k', c.k, f'at most the number of items, {data.n_items}')
-    chosen = make_method(method, **pick(of_method))
-    fit_for = getattr(chosen, 'losses', tuple(LOSSES))
-    check(loss in fit_for, 'loss', loss, f'{" or ".join(fit_for)} for method {c.method}: {getattr(chosen, "because", "")}')
-    if c.solver == 'als': _fits_least_squares(c, make, chosen)
-    build = lambda x: model if own else make(x, dim=c.dim, generator=torch.Generator().manual_seed(c.seed), **pick(of_model))
-    record = asdict(c) | dict(model_options=pick(of_model), method_options={k: getattr(chosen, k) for k in options_of(chosen)})
-    return _Plan(c, build, chosen, record | (dict(als_options=pick(of_als)) if of_als else {}), pick(of_als))
+    try: inspect.signature(make).bind_partial(None, dim=1, generator=None)
+    except (TypeError, ValueError): fine = False
+    else: fine = True
+    check(fine, 'model', model, valid, TypeError)
+    return make
+
+# %% ../nbs/09_train.ipynb #59afc84c
+_OF_STEPS = {'l2', 'negatives', 'batch_users'}         # what only gradient steps have …
+_OF_ALS = {'reg', 'alpha', 'steps', 'exact', 'safe'}   # … and only least squares
+# what `read_interactions` is told of a file or a table
+_OF_FILES = set(inspect.signature(read_interactions).parameters) - {'src', 'name'}
+
+def _options_by_owner(make, method, known: dict, als: bool) -> dict[str, set[str]]:
+    "Names of the options of configuration, backbone, method and least squares."
+    parameters, several = inspect.signature(make).parameters.values(), ('*', '**')
+    named = {p.name for p in parameters if not str(p).startswith(several)}
+    config = {f.name for f in fields(Config)} - set(known) - {'model', 'method', 'loss'}
+    of = dict(config=config, model=named - {'data', 'dim', 'generator'}, als=set())
+    if als: of = dict(config=config - _OF_STEPS, model=set(), als=_OF_ALS)
+    made = not isinstance(method, str)   # an object has its options already
+    own = set() if made else set(options_of(choose(METHODS, method, 'method')))
+    return of | dict(method=own)
+
+# %% ../nbs/09_train.ipynb #f9898faa
+def _made_method(method, options: dict, loss: str, name: str) -> Method:
+    "The method, if it can be combined with the loss."
+    valid = 'a name, or an object with the hooks of `Method`'
+    check(not isinstance(method, type), 'method', method, valid, TypeError)
+    made = make_method(method, **options)
+    losses = getattr(made, 'losses', tuple(LOSSES))
+    because = getattr(made, 'because', '')
+    valid = f'{" or ".join(losses)} for method {name}' + (because and f': {because}')
+    check(loss in losses, 'loss', loss, valid)
+    return made
+
+def _named(o) -> str:
+    return o if isinstance(o, str) else getattr(o, '__name__', type(o).__name__)
+
+# %% ../nbs/09_train.ipynb #25720466
+def _plan(data: Interactions | None, model, method, loss: str, known: dict,
+          options: dict, elsewhere=()) -> _Plan:   # elsewhere: options of the reader
+    "Sort `options` by their owner; what fits nowhere is refused."
+    make, solver = _maker(model), (known | options).get('solver')
+    als = isinstance(solver, str) and solver == 'als'
+    of = _options_by_owner(make, method, known, als)
+    valid = set().union(*of.values())
+    listed = 'one of ' + ', '.join(sorted({*valid, *elsewhere}))
+    for k in options: check(k in valid, 'option', k, listed)
+    pick = lambda owner: {k: v for k, v in options.items() if k in of[owner]}
+    names = dict(model=_named(model), method=_named(method), loss=loss)
+    c = Config(**names, **known, **pick('config'))
+    most = c.k if data is None else data.n_items
+    check(c.k <= most, 'k', c.k, f'at most the number of items, {most}')
+    chosen = _made_method(method, pick('method'), loss, c.method)
+    if als: _fits_least_squares(c, make, chosen, pick('als'))
+    def build(x):
+        if isinstance(model, nn.Module): return model
+        g = torch.Generator().manual_seed(c.seed)
+        return make(x, dim=c.dim, generator=g, **pick('model'))
+    own = {k: getattr(chosen, k) for k in options_of(chosen)}
+    record = asdict(c) | dict(model_options=pick('model'), method_options=own)
+    if pick('als'): record['als_options'] = pick('als')
+    return _Plan(c, build, chosen, record, pick('als'))
 
 # %% ../nbs/09_train.ipynb #67467da1
-def _fits_least_squares(c: Config, make, method: Method) -> None:
-    "Refuse what has no closed form."
-    check(make is MODELS['mf'], 'model', c.model, "'mf' with solver='als': it solves for two free tables, other backbones have weights in between")
-    check(c.loss == 'mse', 'loss', c.loss, "'mse' with solver='als': only a squared loss makes each half-sweep linear")
+def _fits_least_squares(c: Config, make, method: Method, options: dict) -> None:
+    "Refuse what has no closed form, and options that `ALS` does not take."
+    valid = ("'mf' with solver='als': it solves for two free tables, other backbones "
+             'have weights in between')
+    check(make is MODELS['mf'], 'model', c.model, valid)
+    check(c.loss == 'mse', 'loss', c.loss,
+          "'mse' with solver='als': only a squared loss makes each half-sweep linear")
+    for k in {'exact', 'safe'} & set(options): _switch(options[k], k)
+    ALS(sp.csr_array([[1.]]), c.dim, **options)   # refuses the others
     if isinstance(method, ReSN):
         found = dict(norm=method.norm, activation=method.activation)
-        check(found == dict(norm='exact', activation=None), 'method', found, "norm='exact', activation=None with solver='als': it has σ₁² of raw scores")
-    else:
-        own = [h for h in ('modules', 'at', 'negatives', 'loss', 'penalty') if getattr(type(method), h) is not getattr(Method, h)]
-        check(not own, 'method', f'{c.method}, which changes {" and ".join(own)} of the gradient steps',
-              "none, resn, or one that acts behind training, with solver='als'")
+        valid = ("norm='exact', activation=None with solver='als': it has σ₁² of raw "
+                 'scores')
+        check(found == dict(norm='exact', activation=None), 'method', found, valid)
+        return
+    changes = lambda h: getattr(type(method), h, None) is not getattr(Method, h)
+    own = [h for h in ('modules', 'at', 'negatives', 'loss', 'penalty') if changes(h)]
+    found = f'{c.method}, which changes {" and ".join(own)} of the gradient steps'
+    valid = "none, resn, or one that acts behind training, with solver='als'"
+    check(not own, 'method', found, valid)
 
-def _device(device: str) -> torch.device:
-    check(device in ('auto', 'cpu', 'cuda') or str(device).startswith('cuda:'), 'device', device, "'auto', 'cpu', 'cuda' or 'cuda:N'")
-    if device == 'auto': device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    check(device == 'cpu' or torch.cuda.is_available(), 'device', device, "'cpu': no CUDA device is available")
-    return torch.device(device)
+# %% ../nbs/09_train.ipynb #c5848669
+def _device(device: str | torch.device) -> torch.device:
+    "The device of a name; a `ValueError` for one that is not there or cannot be used."
+    valid, name = "'auto', 'cpu', 'cuda' or 'cuda:N'", str(device)
+    text = isinstance(device, (str, torch.device))
+    known = text and re.fullmatch(r'auto|cpu|cuda(:\d{1,3})?', name)
+    if name == 'mps': valid += ': the norm needs float64, which mps lacks'
+    check(known, 'device', device, valid)
+    n = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == 'auto': name = 'cuda' if n else 'cpu'
+    check(name == 'cpu' or n > 0, 'device', name, "'cpu': no CUDA device is available")
+    at = int(name[5:] or 0)
+    check(at < max(n, 1), 'device', name, f'cuda:0 to cuda:{n - 1}')
+    return torch.device(name)
 
 # %% ../nbs/09_train.ipynb #ba2d11e9
 _FREE = ('epochs', 'patience')
 
-def _open(out: Path, record: dict, data: Interactions, resume: bool, force: bool) -> None:
+def _mark(record: dict, data: Interactions, name: str) -> str:
+    "What stands for configuration, data and stage of a run in its state."
+    fixed_ = {k: v for k, v in as_json(record).items() if k not in _FREE}
+    text = json.dumps([fixed_, data.sha256, name], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+def _ground(origin) -> dict:
+    "What the bits of a run depend on, from its provenance."
+    origin = origin if isinstance(origin, dict) else {}
+    found = origin.get('versions')
+    versions = found if isinstance(found, dict) else {}
+    return dict(threads=origin.get('threads'), torch=versions.get('torch'),
+                resn_nb=versions.get('resn_nb'))
+
+def _tell_ground(was: dict, path: Path) -> None:
+    "Warn where a run goes on under other threads or versions, and write it down."
+    now, then = _ground(provenance()), _ground(was.get('provenance'))
+    other = [k for k in now if then[k] is not None and now[k] != then[k]]
+    if not other: return
+    said = '; '.join(f'{k} {now[k]}, begun with {then[k]}' for k in other)
+    line = f'{path}: continued with {said}: the same seed gives other bits'
+    warnings.warn(line, stacklevel=2)
+    before = was['resumed'] if isinstance(was.get('resumed'), list) else []
+    if now not in before: save_json(path, was | dict(resumed=[*before, now]))
+
+def _resumable(path: Path, record: dict, data: Interactions) -> None:
+    "Refuse a configuration or data other than those of the run to resume."
+    was = _known(load_json(path), path)
+    _tell_version(was, path)
+    now, then, begun = as_json(record), was.get('config'), was.get('data')
+    check(isinstance(then, dict), f'{path}, config', then, 'the configuration of a run')
+    check(isinstance(begun, str), f'{path}, data', begun, 'the hash of data')
+    valid = f'the data of the run to resume, hash {begun[:12]}, {path}'
+    check(begun == data.sha256, 'data', f'hash {data.sha256[:12]}', valid)
+    for k in now:
+        same = k in _FREE or now[k] == then.get(k)
+        check(same, k, now[k], f'{then.get(k)!r}, as in the run to resume, {path}')
+    _tell_ground(was, path)
+
+def _open(out: Path, record: dict, data: Interactions, resume: bool,
+          force: bool) -> None:
     "Make `out` ready for a new run, or check that it holds the run to resume."
-    if not resume:
-        _claim(out, force)
-        return save_json(out/'config.json', dict(format=FORMAT, config=record, data=data.sha256, provenance=provenance()))
-    check((out/'config.json').is_file(), 'out', str(out), 'a folder with a run to resume (it has a config.json)', FileNotFoundError)
-    was = load_json(out/'config.json')
-    check(was.get('format') == FORMAT, str(out/'config.json'), was.get('format'), f'format {FORMAT!r}')
-    check(was['data'] == data.sha256, 'data', f'hash {data.sha256[:12]}', f'the data of the run to resume, hash {was["data"][:12]}')
-    now, then = json.loads(json.dumps(record)), was['config']
-    for k in now: check(k in _FREE or now[k] == then.get(k), k, now[k], f'{then.get(k)!r}, as in the run to resume')
+    path = out/'config.json'
+    if resume:
+        valid = 'a folder with a run to resume (it has a config.json)'
+        check(path.is_file(), 'out', str(out), valid, FileNotFoundError)
+        _resumable(path, record, data)
+        clean_dead(out)
+        return
+    head = dict(format=FORMAT, version=__version__, config=record, data=data.sha256)
+    new = as_json(head | dict(provenance=provenance()))   # fails before the old is gone
+    _claim(out, force)
+    save_json(path, new)
 
 # %% ../nbs/09_train.ipynb #f01a6314
 def _blind(data: Interactions) -> Interactions:
-    "`data` without its test part (and without the truth of a simulated world): all that backbone, method and loop are given."
-    return Interactions(data.train, data.valid, name=data.name, users=data.users, items=data.items, paradigm=data.paradigm)
+    "`data` without test part or truth: all that backbone, method and loop are given."
+    return Interactions(data.train, data.valid, name=data.name, users=data.users,
+                        items=data.items, paradigm=data.paradigm)
 
 def _model(plan: _Plan, config: Config, data: Interactions, device) -> nn.Module:
-    "The backbone, with the learned parts of the method in it: one state, one optimiser, one checkpoint."
+    "The backbone with the learned parts of the method: one state, one optimiser."
     model = plan.build(data)
-    with torch.no_grad(): dim = model.embeddings()[1].shape[1]
-    model.of_method = plan.method.modules(data, dim, _generator(config.seed, 0, 'cpu'))
+    fine = isinstance(model, nn.Module) and hasattr(model, 'embeddings')
+    valid = 'a factory of modules with .embeddings()'
+    check(fine, 'model', f'one that makes a {type(model).__name__}', valid, TypeError)
+    with torch.no_grad(): U, V = model.embeddings()
+    found, (n, m) = [tuple(X.shape) for X in (U, V)], data.train.shape
+    fine = [len(s) for s in found] == [2, 2] and found[0][1] == found[1][1]
+    check(fine and [len(U), len(V)] == [n, m], 'model', f'embeddings of shapes {found}',
+          f'one of {n} users and {m} items, with equal columns')
+    g = _generator(config.seed, 0, 'cpu')
+    model.of_method = plan.method.modules(data, V.shape[1], g)
     return model.to(device).eval()
 
-def _run(plan: _Plan, config: Config, data: Interactions, device, file: Path | None, resume: bool, save_every: float, show: bool,
-         callbacks, world=ALONE) -> Recommender:
+# %% ../nbs/09_train.ipynb #89f03b88
+def _begin(plan: _Plan, config: Config, seen: Interactions, method: Method, device,
+           mark: str | None, world) -> _State:
+    "The state of a run that has not begun."
+    state = _State(config, world.shard(_model(plan, config, seen, device)), mark)
+    if config.solver == 'als':
+        beta = method.beta if isinstance(method, ReSN) else 0.
+        where = dict(seed=config.seed, device=device)
+        als = ALS(seen.train, config.dim, beta, **where, **plan.least_squares)
+        state.opt.bind(als)
+    return state
+
+def _where(state: _State, file: Path | None) -> str:
+    "What is left of a run that was interrupted."
+    if not (file and state.saved):
+        return f'in epoch {state.epoch + 1}; nothing was saved'
+    return (f'{file} holds the state of epoch {state.saved}; '
+            'resume=True (--resume) continues it')
+
+def _run(plan: _Plan, config: Config, data: Interactions, device, file: Path | None,
+         resume: bool, save_every: float, show: bool, callbacks,
+         world=ALONE) -> Recommender:
     "Train once; the state goes to and comes from `file`."
     seen = _blind(data)
     method = plan.method.setup(seen)
-    here, model = world.adapt(placed(method, device)), world.shard(_model(plan, config, seen, device))
-    state = _State(config, model)
-    if config.solver == 'als':
-        state.opt.bind(ALS(seen.train, config.dim, method.beta if isinstance(method, ReSN) else 0., seed=config.seed, device=device, **plan.least_squares))
-    if resume and file and file.exists(): state.load(file, world)
-    world.agree(dict(epoch=state.epoch))
-    where = lambda: (f'{file} holds the state of epoch {state.saved}; resume=True (--resume) continues it' if file and state.saved
-                     else f'in epoch {state.epoch + 1}; nothing was saved')
-    try: _train(config, seen, state, here, device, file, save_every, show, callbacks, world)
-    except KeyboardInterrupt: raise KeyboardInterrupt(where()) from None
-    except ConnectionError as e: raise ConnectionError(f'{e}; {where()}') from e
+    here, mark = world.adapt(placed(method, device)), None
+    if file: mark = _mark(plan.record, data, file.stem)
+    size = f'{config.model} with dim={config.dim}, batch_users={config.batch_users}'
+    with memory_for(size):
+        state = _begin(plan, config, seen, method, device, mark, world)
+        if resume and file and file.exists(): state.load(file, world)
+        world.agree(dict(epoch=state.epoch))
+        valid = f'at least {state.epoch}, which the run to resume has reached'
+        check(state.epoch <= config.epochs, 'epochs', config.epochs, valid)
+        try:
+            _train(config, seen, state, here, device, file, save_every, show, callbacks,
+                   world)
+        except KeyboardInterrupt: raise KeyboardInterrupt(_where(state, file)) from None
+        except ConnectionError as e:
+            raise ConnectionError(f'{e}; {_where(state, file)}') from e
     with torch.no_grad():
-        U, V = here.finish(*model.embeddings(), model)
-        U, V = (t.float().cpu().clone() for t in (world.users(U, model), V))
-    record = plan.record | dict(epochs=config.epochs, best_epoch=state.best_epoch or state.epoch, stopped_epoch=state.epoch)
-    return Recommender(U, V, data, record, state.history, method)
+        U, V = here.finish(*state.model.embeddings(), state.model)
+        U, V = (t.float().cpu().clone() for t in (world.users(U, state.model), V))
+    best = state.best_epoch or state.epoch
+    ends = dict(epochs=config.epochs, best_epoch=best, stopped_epoch=state.epoch)
+    return Recommender(U, V, data, plan.record | ends, state.history, method)
 
 # %% ../nbs/09_train.ipynb #6846cc58
+def _callables(callbacks) -> tuple:
+    "Callbacks as a tuple; a `TypeError` for what cannot be called."
+    if callbacks is None: return ()
+    if callable(callbacks): return (callbacks,)
+    valid = 'functions of (model, row)'
+    many = isinstance(callbacks, (list, tuple))
+    check(many, 'callbacks', callbacks, valid, TypeError)
+    for c in callbacks: check(callable(c), 'callbacks', c, valid, TypeError)
+    return tuple(callbacks)
+
+def _columns(data, options: dict) -> tuple[dict, dict]:
+    "(what the reader of a file or table is told, all other options)."
+    named = isinstance(data, str) and (data in DATASETS or data == 'simulated')
+    file = isinstance(data, (str, os.PathLike)) and not named
+    table = file or hasattr(data, 'columns')
+    told = {k: v for k, v in options.items() if k in _OF_FILES and v is not None}
+    valid = 'None for data that are no file and no table'
+    for k, v in told.items(): check(table, k, v, valid)
+    return told, {k: v for k, v in options.items() if k not in _OF_FILES}
+
+def _fits_refit(data: Interactions, model) -> None:
+    "Refuse data without validation part and a model that is made already."
+    valid = 'False: the data have no validation part to choose epochs on'
+    check(data.valid is not None, 'refit', True, valid)
+    valid = 'a name or a factory: refit trains two models'
+    check(not isinstance(model, nn.Module), 'model', type(model).__name__, valid)
+
+# %% ../nbs/09_train.ipynb #db2e4c31
 def fit(
-    data,                        # see `as_interactions`
-    model='mf',                  # name in `MODELS`, a factory(data, dim=, generator=), or an nn.Module with .embeddings()
-    method='resn',               # name in `METHODS`, or an object with the hooks
-    loss: str = 'mse',           # name in `LOSSES`
-    dim: int = 64,               # factors
-    epochs: int = 100,           # at most
-    lr: float = 5e-3,            # step size
-    seed: int = 0,
-    paradigm: str | None = None, # common | debiased | uniform, where `data` is split here, see `as_interactions`
-    device: str = 'auto',        # auto | cpu | cuda | cuda:N
-    solver: str = 'adam',        # name in `SOLVERS`; 'als' takes reg, alpha, steps, exact in place of lr
-    out=None,                    # folder for checkpoints and the result
-    resume: bool = False,        # continue the run in `out`
-    force: bool = False,         # replace what is in `out`
-    save_every: float = 30,      # seconds between writes of the state to `out`; 0: after every epoch
-    refit: bool = False,         # choose epochs on validation, then train anew on train + validation
-    progress: bool = True,       # a bar on a terminal and in a notebook
-    callbacks=(),                # each called as callback(model, row) after an epoch
-    **options,                   # fields of `Config`, of the method (beta=…), of the backbone (init=…)
+    data,                  # see `as_interactions`
+    # name in `MODELS`, a factory(data, dim=, generator=) or a module with .embeddings()
+    model='mf',
+    method='resn',         # name in `METHODS`, or an object with the hooks
+    loss: str = 'mse',     # name in `LOSSES`
+    dim: int = 64,         # factors
+    epochs: int = 100,     # at most
+    lr: float = 5e-3,      # step size
+    seed: int = 0,         # of initial values, batches, negatives and a split made here
+    # common | debiased | uniform | …, where `data` is split here, see `as_interactions`
+    paradigm: str | None = None,
+    device='auto',         # auto | cpu | cuda | cuda:N, or a torch.device
+    # name in `SOLVERS`; 'als' takes reg, alpha, steps, exact in place of lr
+    solver: str = 'adam',
+    out=None,              # folder for checkpoints and the result
+    resume: bool = False,  # continue the run in `out`
+    force: bool = False,   # replace our own files in `out`; others' stay
+    save_every: float = 30,  # seconds between writes of the state; 0: after every epoch
+    # choose epochs on validation, then train anew on train + validation
+    refit: bool = False,
+    progress: bool = True,   # a bar on a terminal and in a notebook
+    # functions, each called as callback(model, row) after an epoch
+    callbacks=(),
+    # fields of `Config`, of the method (beta=…), of the backbone (init=…); for a file
+    # or a table what `read_interactions` takes (user=…, time=…, sep=…)
+    **options,
 ) -> Recommender:
-    "Train a recommender. All choices are made on `data.valid`; the loop never sees `data.test`."
-    data, device, out = as_interactions(data, seed, paradigm), _device(device), None if out is None else Path(out)
-    plan = _plan(data, model, method, loss, dict(dim=dim, epochs=epochs, lr=lr, seed=seed, solver=solver), options)
-    check(not resume or out is not None, 'resume', True, 'used together with out, the folder of the run')
-    check(save_every >= 0, 'save_every', save_every, 'seconds ≥ 0')
-    plan.record['refit'] = refit
-    if refit:
-        check(data.valid is not None, 'refit', True, 'False: the data have no validation part to choose epochs on')
-        check(not isinstance(model, nn.Module), 'model', type(model).__name__, 'a name or a factory: refit trains two models')
+    """Train a recommender. All choices are made on `data.valid`, none on `data.test`.
+
+    A callback that raises `StopIteration` ends training as if it were over: the best
+    model is kept and written, and `resume` goes on from there.
+
+    A `ValueError` or `TypeError` names an argument, before anything is trained; a
+    `FileExistsError` or `FileNotFoundError` a folder that `out` cannot be. Training
+    ends with a `FloatingPointError` if the loss is no number any more, a `MemoryError`
+    if memory runs out and an `OSError` if a file cannot be written."""
+    columns, options = _columns(data, options)
+    callbacks, device = _callables(callbacks), _device(device)
+    switches = dict(resume=resume, force=force, refit=refit, progress=progress)
+    for k, v in switches.items(): _switch(v, k)
+    seconds = isinstance(save_every, (int, float)) and not isinstance(save_every, bool)
+    check(seconds and save_every >= 0, 'save_every', save_every, 'seconds ≥ 0')
+    out = None if out is None else _folder(out, 'out')
+    valid = 'used together with out, the folder of the run'
+    check(not resume or out is not None, 'resume', True, valid)
+    valid = 'False with resume: the one keeps, the other replaces'
+    check(not (resume and force), 'force', True, valid)
+    known = dict(dim=dim, epochs=epochs, lr=lr, seed=seed, solver=solver)
+    _plan(None, model, method, loss, known, options, _OF_FILES)
+    data = as_interactions(data, seed, paradigm, **columns)
+    plan = _plan(data, model, method, loss, known, options)
+    plan.record['refit'] = bool(refit)
+    if refit: _fits_refit(data, model)
     world, device = join(device)
     world.takes(plan.config.model, plan.config.solver, plan.method)
-    if world.size > 1: world.agree(plan.record | dict(data=_blind(data).sha256, out=out and str(out), resume=resume, force=force, save_every=save_every))
+    if world.size > 1:
+        facts = dict(data=_blind(data).sha256, out=out and str(out), resume=resume)
+        world.agree(plan.record | facts | dict(force=force, save_every=save_every))
     if out: world.first(lambda: _open(out, plan.record, data, resume, force))
-    run = lambda config, x, name: _run(plan, config, x, device, out and out/f'{name}.safetensors', resume, save_every, progress, callbacks, world)
+    def run(config, x, name):
+        file = out and out/f'{name}.safetensors'
+        return _run(plan, config, x, device, file, resume, save_every, progress,
+                    callbacks, world)
     rec = run(plan.config, data, 'search' if refit else 'state')
     if refit:
-        search, rec = rec, run(replace(plan.config, epochs=rec.config['best_epoch'], patience=0), data.merged(), 'state')
+        last = replace(plan.config, epochs=rec.config['best_epoch'], patience=0)
+        search, rec = rec, run(last, data.merged(), 'state')
         rec.config['search'] = search.log
     if out: world.first(lambda: _write(rec, out))
     return rec
@@ -483,30 +1123,39 @@ def fit(
 def check_method(
     method='resn',              # name in `METHODS`, or an object with the hooks
     model='mf',                 # name in `MODELS`, or a factory
-    data: Interactions = None,  # a small data set with validation and test part; None: a small simulated world
-    loss: str = None,           # base loss; None: the first that the method can be combined with
+    # a small data set with validation and test part; None: a small simulated world
+    data: Interactions = None,
+    # base loss; None: the first that the method can be combined with
+    loss: str = None,
     **options,                  # of method, backbone or configuration
 ) -> Recommender:
-    "Assert the contract of a method on a backbone; an `AssertionError` says which part is broken."
+    """Assert the contract of a method on a backbone.
+
+    An `AssertionError` says which part is broken; other errors are those of `fit`."""
     import tempfile
     from resn_nb.data import simulate
     data = simulate(200, 80, per_user=15) if data is None else data
-    loss = loss or (choose(METHODS, method, 'method') if isinstance(method, str) else method).losses[0]
+    hooks = choose(METHODS, method, 'method') if isinstance(method, str) else method
+    if loss is None: loss = getattr(hooks, 'losses', tuple(LOSSES))[0]
     shared = dict(model=model, method=method, loss=loss, progress=False)
-    shared |= dict(dim=8, epochs=4, eval_every=2, batch_users=64, save_every=0) | options
-    train = partial(fit, data, device='cpu', **shared)                                       # a GPU's sums have no fixed order
+    brief = dict(dim=8, epochs=4, eval_every=2, batch_users=64, save_every=0)
+    shared |= brief | options
+    train = partial(fit, data, device='cpu', **shared)   # a GPU's sums have no order
     a, b = train(), train()
-    same = lambda p, q: torch.equal(p.user_factors, q.user_factors) and torch.equal(p.item_factors, q.item_factors)
-    assert a.user_factors.isfinite().all() and a.item_factors.isfinite().all(), 'the factors must be finite'
+    both = lambda rec: (rec.user_factors, rec.item_factors)
+    same = lambda p, q: all(map(torch.equal, both(p), both(q)))
+    assert all(X.isfinite().all() for X in both(a)), 'the factors must be finite'
     assert same(a, b), 'the same seed must give the same bits'
-    total = a.history.loss + a.history.penalty
-    assert total.iloc[-1] < total.iloc[0], f'the loss went from {total.iloc[0]:.4g} to {total.iloc[-1]:.4g}'
+    total = (a.history.loss + a.history.penalty).iloc[[0, -1]].tolist()
+    assert total[1] < total[0], 'the loss went from {:.4g} to {:.4g}'.format(*total)
     with tempfile.TemporaryDirectory() as dir:
-        try: train(out=f'{dir}/run', callbacks=[_interrupt])
-        except KeyboardInterrupt: pass
-        assert same(a, train(out=f'{dir}/run', resume=True)), 'a resumed run must end with the same bits'
+        with contextlib.suppress(KeyboardInterrupt):
+            train(out=f'{dir}/run', callbacks=_interrupt)
+        again = train(out=f'{dir}/run', resume=True)
+        assert same(a, again), 'a resumed run must end with the same bits'
         z = Recommender.load(f'{dir}/run', None if isinstance(method, str) else method)
-        assert same(a, z) and np.array_equal(a.recommend(), z.recommend()), 'a loaded recommender must make the same lists'
+        lists = same(a, z) and np.array_equal(a.recommend(), z.recommend())
+        assert lists, 'a loaded recommender must make the same lists'
     _check_gradients(data, shared)
     return a
 
@@ -515,13 +1164,17 @@ def _interrupt(model, row):
 
 # %% ../nbs/09_train.ipynb #2f035620
 def _check_gradients(data: Interactions, options: dict) -> None:
-    "Every parameter, of the backbone and of the method, gets a finite gradient from one step."
+    "Every parameter, of backbone and method, gets a finite gradient from one step."
     options = {k: v for k, v in options.items() if k not in ('progress', 'save_every')}
-    plan = _plan(data, options.pop('model'), options.pop('method'), options.pop('loss'), {}, options)
-    model, method = _model(plan, plan.config, _blind(data), 'cpu').train(), plan.method.setup(_blind(data)).at(0)
-    b = draw(model, p := Positives(data.train), p.users, 2, _generator(0, 1, 'cpu'), method.negatives)
-    (method.loss(model, b, LOSSES[plan.config.loss]) + method.penalty(model, b)).backward()
-    bad = [k for k, t in model.named_parameters() if t.grad is None or not t.grad.isfinite().all() or not t.grad.abs().sum() > 0]
+    model, method, loss = (options.pop(k) for k in ('model', 'method', 'loss'))
+    plan, seen = _plan(data, model, method, loss, {}, options), _blind(data)
+    model = _model(plan, plan.config, seen, 'cpu').train()
+    method, p = plan.method.setup(seen).at(0), Positives(data.train)
+    b = draw(model, p, p.users, 2, _generator(0, 1, 'cpu'), method.negatives)
+    loss = method.loss(model, b, LOSSES[plan.config.loss])
+    (loss + method.penalty(model, b)).backward()
+    moves = lambda g: g is not None and g.isfinite().all() and g.abs().sum() > 0
+    bad = [k for k, t in model.named_parameters() if not moves(t.grad)]
     assert not bad, f'no finite gradient reaches {", ".join(bad)}'
 
 # %% ../nbs/09_train.ipynb #df92023a
