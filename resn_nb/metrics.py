@@ -10,7 +10,7 @@ __all__ = ['METRICS', 'topk', 'cold_users', 'popular_lists', 'Lists', 'ndcg', 'r
 # %% ../nbs/07_metrics.ipynb #264c4b5b
 import contextlib, sys
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Callable
 
 import numpy as np
@@ -38,129 +38,290 @@ def _best(
     "The k best items of each row, ties by id."
     m, none = s.shape[1], float('-inf')
     v, i = s.topk(min(k + 1, m))
-    check(not v[:, 0].isnan().any(), 'scores', 'NaN', 'numbers')   # NaN counts as the largest, so one look at the first is enough
-    if m > k and len(r := ((v[:, k-1] == v[:, k]) & (v[:, k] > none)).nonzero()[:, 0]): i[r, :k] = _cut(s[r], v[r, k-1:k], k)
+    # NaN counts as the largest, so one look at the first is enough
+    check(not v[:, 0].isnan().any(), 'scores', 'NaN', 'numbers')
+    if m > k:
+        tied = ((v[:, k-1] == v[:, k]) & (v[:, k] > none)).nonzero()[:, 0]
+        if len(tied): i[tied, :k] = _cut(s[tied], v[tied, k-1:k], k)
     i = i[:, :k].sort(1).values
     v, order = s.gather(1, i).sort(dim=1, descending=True, stable=True)
     return i.gather(1, order).masked_fill(v == none, -1)
 
-# %% ../nbs/07_metrics.ipynb #3a51c671
-def _tables(U, V) -> tuple[torch.Tensor, torch.Tensor]:
-    "Both factor tables as finite matrices of one floating-point type, float32 or better."
-    U, V = (torch.as_tensor(x).detach() for x in (U, V))
-    for arg, x in (('U', U), ('V', V)):
-        check(x.ndim == 2, arg, f'shape {tuple(x.shape)}', 'a matrix with a row for each ' + dict(U='user', V='item')[arg])
-        check(not (bad := int((~x.isfinite()).sum())), arg, f'{bad:,} entries that are NaN or infinite', 'finite numbers')
-    check(U.shape[1] == V.shape[1], 'U, V', f'{U.shape[1]} and {V.shape[1]} columns', 'as many columns in both')
-    dtype = torch.promote_types(torch.promote_types(U.dtype, V.dtype), torch.float32)
-    return U.to(dtype), V.to(dtype)
+# %% ../nbs/07_metrics.ipynb #0ba4b024
+def _twins(V: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # ids (t,), ids (t,)
+    "Items with the factors of an item before them, and the first item that has these."
+    m, d = V.shape
+    g = torch.Generator().manual_seed(0)
+    odd = (torch.randint(-1 << 62, 1 << 62, (d,), generator=g) | 1).to(V.device)
+    bits = torch.int32 if V.dtype == torch.float32 else torch.int64
+    # + 0 makes -0 and 0 the same
+    code = torch.cat([((x + 0.).view(bits) * odd).sum(1) for x in V.split(1 << 12)])
+    which, ids = code.unique(return_inverse=True)[1], torch.arange(m, device=V.device)
+    first = torch.full_like(ids, m).scatter_reduce(0, which, ids, 'amin')[which]
+    later = (first < ids).nonzero()[:, 0]
+    later = later[(V[later] == V[first[later]]).all(1)]
+    return later, first[later]
 
-def _ids(users, n: int) -> np.ndarray:
-    "User ids as int64; all of them for None."
+# %% ../nbs/07_metrics.ipynb #c554fd5b
+def _whole(x, arg: str, least: int, most: int | None = None, more: str = '') -> int:
+    "`x` as an int; no bool, no float, nothing outside least … most."
+    valid = f'≥ {least}' if most is None else f'in {least} … {most}'
+    ok = isinstance(x, (int, np.integer)) and not isinstance(x, bool)
+    ok = ok and least <= x and (most is None or x <= most)
+    check(ok, arg, x, f'an integer {valid}{more}')
+    return int(x)
+
+# %% ../nbs/07_metrics.ipynb #269c607f
+def _array(x, arg: str, valid: str) -> np.ndarray:
+    "`x` as a NumPy array of integers; an empty one may have any type."
+    try: a = np.asarray(x.cpu() if torch.is_tensor(x) else x)
+    except (TypeError, ValueError) as e:
+        raise ValueError(f'{arg}: found {e}, valid is {valid}') from e
+    integers = a.dtype.kind in 'iu' or not a.size
+    check(integers, arg, f'{a.dtype} of shape {a.shape}', valid)
+    return a
+
+def _ids(users, n: int) -> np.ndarray:  # (b,) int64
+    "User ids; all of them for None."
     if users is None: return np.arange(n)
-    x = np.asarray(users.cpu() if torch.is_tensor(users) else users)
-    check(x.ndim == 1 and (x.dtype.kind in 'iu' or not x.size), 'users', f'{x.dtype} of shape {x.shape}', 'a list of integer ids')
-    check(not x.size or 0 <= x.min() <= x.max() < n, 'users', f'ids in {x.min()} … {x.max()}' if x.size else '', f'ids in 0 … {n - 1}')
+    valid = 'a list of integer ids'
+    x = _array(users, 'users', valid)
+    check(x.ndim == 1, 'users', f'{x.dtype} of shape {x.shape}', valid)
+    if x.size:
+        ok, found = 0 <= x.min() and x.max() < n, f'ids in {x.min()} … {x.max()}'
+        check(ok, 'users', found, f'ids in 0 … {n - 1}')
     return x.astype(np.int64)
+
+# %% ../nbs/07_metrics.ipynb #0141b4d5
+def _pairs(x, shape: tuple[int, int], arg: str) -> sp.csr_array:
+    "The pairs of `x` as CSR, sorted and each once, without entries of 0."
+    sparse = sp.issparse(x) and x.ndim == 2
+    valid = 'a two-dimensional scipy sparse matrix'
+    check(sparse, arg, type(x).__name__, valid, TypeError)
+    check(x.shape == shape, arg, x.shape, f'a matrix of shape {shape}')
+    try:
+        if hasattr(x, 'check_format'): x.check_format(full_check=True)
+    except ValueError as e:
+        found, valid = f'a damaged matrix ({e})', 'one with indices in its shape'
+        raise ValueError(f'{arg}: found {found}, valid is {valid}') from e
+    y = sp.csr_array(x)
+    if y.has_canonical_format and y.data.all(): return y
+    y = y.copy(); y.sum_duplicates(); y.eliminate_zeros()
+    return y
+
+# %% ../nbs/07_metrics.ipynb #3a51c671
+def _table(x, arg: str, row: str) -> torch.Tensor:
+    "One factor table as a finite real matrix of numbers."
+    valid = f'a matrix with a row for each {row}'
+    try: x = torch.as_tensor(x).detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f'{arg}: found {type(x).__name__}, valid is {valid}') from None
+    check(x.ndim == 2, arg, f'shape {tuple(x.shape)}', valid)
+    real = x.layout == torch.strided and not x.is_complex() and x.dtype != torch.bool
+    valid = f'{valid}, dense, of real numbers'
+    check(real, arg, f'{x.layout}, {x.dtype}', valid, TypeError)
+    if x.numel() and not all(e.isfinite() for e in x.aminmax()):
+        found = f'{int((~x.isfinite()).sum()):,} entries that are NaN or infinite'
+        check(False, arg, found, 'finite numbers')
+    return x
+
+# %% ../nbs/07_metrics.ipynb #c8b13279
+def _tables(U, V) -> tuple[torch.Tensor, torch.Tensor]:
+    "Both factor tables in one floating-point type, float32 or better."
+    U, V = _table(U, 'U', 'user'), _table(V, 'V', 'item')
+    d, columns = U.shape[1], f'{U.shape[1]} and {V.shape[1]} columns'
+    check(d == V.shape[1], 'U, V', columns, 'as many columns in both')
+    check(U.device == V.device, 'U, V', f'{U.device} and {V.device}', 'one device')
+    dtype = torch.promote_types(torch.promote_types(U.dtype, V.dtype), torch.float32)
+    U, V = U.to(dtype), V.to(dtype)
+    if U.numel() and V.numel():
+        u, v = (max(-float(lo), float(hi)) for lo, hi in (X.aminmax() for X in (U, V)))
+        found = f'entries up to {u:.3g} and {v:.3g}'
+        fits = d * u * v <= torch.finfo(dtype).max
+        check(fits, 'U, V', found, f'no overflow in {dtype}')
+    return U, V
 
 # %% ../nbs/07_metrics.ipynb #c0ce2094
 def _masked(s: torch.Tensor, seen: sp.csr_array, users: np.ndarray) -> torch.Tensor:
-    "`s` with -inf at the stored entries of the users' rows of `seen`, in place."
+    "`s` with -inf at the entries of the users' rows of `seen`, in place."
     rows = seen[users]
-    at = np.repeat(np.arange(len(users)), np.diff(rows.indptr)), rows.indices.astype(np.int64)
-    s[tuple(torch.from_numpy(x).to(s.device) for x in at)] = float('-inf')
+    at = np.repeat(np.arange(len(users)), np.diff(rows.indptr)), rows.indices
+    at = tuple(torch.from_numpy(x.astype(np.int64)).to(s.device) for x in at)
+    s[at] = float('-inf')
     return s
 
+def _adjusted(adjust: Callable, s: torch.Tensor, users: torch.Tensor) -> torch.Tensor:
+    "`adjust(s, users)`, with its shape and type checked."
+    x, wanted = adjust(s, users), tuple(s.shape)
+    found = tuple(x.shape) if torch.is_tensor(x) else type(x).__name__
+    valid = f'a function that returns a tensor of shape {wanted}'
+    check(found == wanted, 'adjust', found, valid)
+    fits = x.is_floating_point() and x.device == s.device
+    valid = f'{valid}, of floating-point numbers, on {s.device}'
+    check(fits, 'adjust', f'{x.dtype} on {x.device}', valid)
+    return x.contiguous()   # an expanded tensor cannot be masked
+
+# %% ../nbs/07_metrics.ipynb #e94c9ef5
 @torch.no_grad()
 def topk(
     U: torch.Tensor,                # (n, d) user factors, any device
     V: torch.Tensor,                # (m, d) item factors; scores are U @ V.T
-    seen: sp.csr_array | None,      # (n, m) pairs that must not be recommended: its stored entries; None: no such pair
+    # (n, m) scipy sparse matrix: its non-zero entries must not be recommended;
+    # None: every item is a candidate
+    seen: sp.csr_array | None,
     k: int = 20,                    # length of the lists, 1 … m
     users=None,                     # ids of the users wanted, (b,); None: all
-    adjust: Callable | None = None, # (scores (b, m), users (b,)) → scores (b, m), before masking; its result is written to; -inf excludes
-    block_bytes: int = 64 << 20,    # memory for one block of scores; a few times this is needed in all
-) -> torch.LongTensor:              # (b, k) item ids, best first, on the device of U; -1 where there are fewer than k candidates
-    "The k best unseen items of each user, exactly: ties go to the lower item id."
+    # (scores (b, m), users (b,)) → scores (b, m), before masking;
+    # its result is written to; -inf excludes
+    adjust: Callable | None = None,
+    # memory for one block of scores; a few times this is needed in all
+    block_bytes: int = 64 << 20,
+) -> torch.LongTensor:  # (b, k) item ids, best first, -1 behind the last; on U's device
+    """The k best unseen items of each user; equal scores go by item id, lower first.
+
+    Raises ValueError or TypeError, naming the argument, for factors that are not two
+    finite matrices of as many columns, a `seen` of another shape, ids out of range,
+    scores that are NaN."""
     U, V = _tables(U, V)
-    n, m = len(U), len(V)
-    check(isinstance(k, (int, np.integer)) and 1 <= k <= m, 'k', k, f'an integer in 1 … {m}, the number of items')
-    check(seen is None or seen.shape == (n, m), 'U, V', f'{n} users × {m} items', f'the shape of the interactions, {getattr(seen, "shape", None)}')
-    users = _ids(users, n)
-    size = max(1, min(len(users), block_bytes // (m * U.element_size())))
-    scores, out = U.new_empty(size, m), torch.empty(len(users), k, dtype=torch.long, device=U.device)
-    for a in range(0, len(users), size):
-        ids = users[a:a+size]
+    (n, m), size = (len(U), len(V)), U.element_size()
+    shape = seen.shape if sp.issparse(seen) else (n, m)
+    fits, found = shape == (n, m), f'{n} users × {m} items'
+    check(fits, 'U, V', found, f'the shape of the interactions, {shape}')
+    if seen is not None: seen = _pairs(seen, (n, m), 'seen')
+    k, users = _whole(k, 'k', 1, m, ', the number of items'), _ids(users, n)
+    able = adjust is None or callable(adjust)
+    check(able, 'adjust', adjust, 'a function or None', TypeError)
+    block = max(1, min(len(users), _whole(block_bytes, 'block_bytes', 1) // (m * size)))
+    scores, (later, first) = U.new_empty(block, m), _twins(V)
+    out = torch.empty(len(users), k, dtype=torch.long, device=U.device)
+    for a in range(0, len(users), block):
+        ids = users[a:a+block]
         u = torch.from_numpy(ids).to(U.device)
         s = torch.mm(U[u], V.T, out=scores[:len(u)])
+        if len(later): s[:, later] = s[:, first]
         if adjust is not None: s = _adjusted(adjust, s, u)
-        out[a:a+size] = _best(s if seen is None else _masked(s, seen, ids), k)
+        out[a:a+block] = _best(s if seen is None else _masked(s, seen, ids), k)
     return out
 
-def _adjusted(adjust: Callable, s: torch.Tensor, users: torch.Tensor) -> torch.Tensor:
-    "`adjust(s, users)`, with its shape checked."
-    x = adjust(s, users)
-    found, wanted = tuple(x.shape) if torch.is_tensor(x) else type(x).__name__, tuple(s.shape)
-    check(found == wanted, 'adjust', found, f'a function that returns a tensor of shape {wanted}')
-    return x.contiguous()   # an expanded tensor cannot be masked
-
 # %% ../nbs/07_metrics.ipynb #ebc0aeb6
+def _interactions(data) -> None:
+    kind = type(data).__name__
+    check(isinstance(data, Interactions), 'data', kind, '`Interactions`', TypeError)
+
 def cold_users(data: Interactions) -> np.ndarray:  # bool, (n_users,)
-    "Which users have no interaction in train: whatever a model says of them, it did not learn."
+    "Which users have no interaction in train: a model has learned nothing of them."
+    _interactions(data)
     return np.diff(data.train.indptr) == 0
 
 # %% ../nbs/07_metrics.ipynb #f9b8993f
 def popular_lists(
     data: Interactions,         # popularity is counted from its train part
-    seen: sp.csr_array | None,  # (n_users, n_items) pairs that must not be recommended; None: no such pair
+    # (n_users, n_items), its non-zero entries must not be recommended;
+    # None: every item is a candidate
+    seen: sp.csr_array | None,
     k: int = 20,                # length of the lists, 1 … n_items
     users=None,                 # ids of the users wanted, (b,); None: all
-) -> np.ndarray:                # (b, k) item ids, best first; -1 where there are fewer than k candidates
-    "The k most popular unseen items of each user; ties go to the lower item id."
+) -> np.ndarray:                # (b, k) ids, best first; -1 behind the last candidate
+    """The k most popular unseen items of each user; ties go to the lower item id.
+
+    Raises what `topk` raises."""
+    _interactions(data)
     popularity = data.popularity[:, None].astype(float)
     return topk(np.ones((data.n_users, 1)), popularity, seen, k, users).numpy()
 
 # %% ../nbs/07_metrics.ipynb #8c7650b9
+def _listed(ids, m: int, arg: str) -> np.ndarray:  # (N, k) int64
+    "Lists of distinct item ids of 0 … m-1, padded with -1."
+    valid = 'a matrix of item ids, a row for each list'
+    x = _array(ids, arg, valid)
+    check(x.ndim == 2 and x.size > 0, arg, f'{x.dtype} of shape {x.shape}', valid)
+    ok, found = -1 <= x.min() and x.max() < m, f'ids in {x.min()} … {x.max()}'
+    check(ok, arg, found, f'ids in 0 … {m - 1}, and -1 where a list is short')
+    x = x.astype(np.int64, copy=False)
+    s = np.sort(x, 1)
+    twice = ((s[:, 1:] == s[:, :-1]) & (s[:, 1:] >= 0)).any(1)
+    found = f'an item twice in list {twice.argmax()}'
+    check(not twice.any(), arg, found, 'distinct items')
+    return x
+
+# %% ../nbs/07_metrics.ipynb #40239bf2
 @dataclass(frozen=True, eq=False)
 class Lists:
     "Ranked lists of the evaluated users, and what metrics compare them with."
-    ids: np.ndarray          # (N, k) item ids, best first; -1 where a list is short
-    users: np.ndarray        # (N,) user ids; each has at least one relevant item
-    data: Interactions       # popularity and groups come from its train part
-    relevant: sp.csr_array   # (n_users, n_items) the part under test; its row u is T_u
-    seen: sp.csr_array       # (n_users, n_items) what was masked
-    n_groups: int = 5        # number of popularity groups
+    ids: np.ndarray         # (N, k) item ids, best first; -1 where a list is short
+    users: np.ndarray       # (N,) user ids; each has at least one relevant item
+    data: Interactions      # popularity and groups come from its train part
+    relevant: sp.csr_array  # (n_users, n_items) the part under test; row u is T_u
+    seen: sp.csr_array      # (n_users, n_items) what was masked
+    n_groups: int = 5       # number of popularity groups, 1 … 1000
+
+    def __post_init__(self):
+        put, data = partial(object.__setattr__, self), self.data
+        _interactions(data)
+        n, m = shape = data.n_users, data.n_items
+        put('ids', _listed(self.ids, m, 'ids'))
+        put('users', _ids(self.users, n))
+        put('relevant', _pairs(self.relevant, shape, 'relevant'))
+        put('seen', _pairs(self.seen, shape, 'seen'))
+        found, N = f'{len(self.users)} of them', len(self.ids)
+        check(len(self.users) == N, 'users', found, f'one for each of {N} lists')
+        found, valid = 'a user without relevant items', 'users with one at least'
+        check(bool(self.n_relevant.all()), 'users', found, valid)
+        put('n_groups', _whole(self.n_groups, 'n_groups', 1, 1000))
 
     @property
-    def k(self) -> int: return self.ids.shape[1]
+    def k(self) -> int:
+        "Length of the lists."
+        return self.ids.shape[1]
+
     @cached_property
-    def filled(self) -> np.ndarray: return self.ids >= 0                                  # (N, k)
+    def filled(self) -> np.ndarray:  # bool, (N, k)
+        "Which slots hold an item."
+        return self.ids >= 0
+
     @cached_property
-    def n_relevant(self) -> np.ndarray: return np.diff(self.relevant.indptr)[self.users]  # |T_u|, (N,)
+    def n_relevant(self) -> np.ndarray:  # (N,)
+        "|T_u|."
+        return np.diff(self.relevant.indptr)[self.users]
+
     @cached_property
-    def popularity(self) -> np.ndarray: return self.data.popularity                       # r, (m,)
+    def popularity(self) -> np.ndarray:  # (m,)
+        "r: how often each item is in train."
+        return self.data.popularity
+
     @cached_property
-    def group(self) -> np.ndarray: return self.data.groups(self.n_groups)                 # (m,); n_groups-1 is the most popular
+    def group(self) -> np.ndarray:  # (m,)
+        "Popularity group of each item; n_groups - 1 is the most popular."
+        return self.data.groups(self.n_groups)
+
     @cached_property
-    def slots(self) -> np.ndarray: return np.bincount(self.ids[self.filled], minlength=self.data.n_items)  # c, (m,): lists that hold item i
+    def slots(self) -> np.ndarray:  # (m,)
+        "c: how many lists hold each item."
+        return np.bincount(self.ids[self.filled], minlength=self.data.n_items)
+
     @cached_property
-    def hits(self) -> np.ndarray:
-        "(N, k): is the item relevant? By binary search in the sorted keys user · n_items + item."
-        keys, wanted = _keys(self.relevant), self.users[:, None] * self.data.n_items + self.ids
-        return (keys[np.searchsorted(keys, wanted).clip(max=len(keys) - 1)] == wanted) & self.filled
-    def mean(self, value: np.ndarray) -> float:  # (m,) → mean over users of the mean over their lists
-        "Mean of an item property over each list, then over users; empty lists have none."
+    def hits(self) -> np.ndarray:  # bool, (N, k)
+        "Is the item relevant? Binary search in the sorted keys user · n_items + item."
+        keys = _keys(self.relevant)
+        wanted = self.users[:, None] * self.data.n_items + self.ids
+        at = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
+        return (keys[at] == wanted) & self.filled
+
+    def mean(self, value: np.ndarray) -> float:  # (m,) → a number; NaN without any item
+        "Mean of an item property over a list, then over users; empty lists have none."
         n = self.filled.sum(1)
+        if not n.any(): return float('nan')
         return float(((value[self.ids] * self.filled).sum(1)[n > 0] / n[n > 0]).mean())
 
 # %% ../nbs/07_metrics.ipynb #508c6168
 def _ndcg(hits: np.ndarray, n_relevant: np.ndarray) -> float:  # (N, k), (N,) ≥ 1
     "Mean NDCG with binary gains; the ideal list holds min(k, n_relevant) hits."
     gain = 1 / np.log2(np.arange(2, hits.shape[1] + 2))
-    return float((hits @ gain / gain.cumsum()[np.minimum(n_relevant, len(gain)) - 1]).mean())
+    ideal = gain.cumsum()[np.minimum(n_relevant, len(gain)) - 1]
+    return float((hits @ gain / ideal).mean())
 
 def ndcg(l: Lists) -> float:
-    "Normalised discounted cumulative gain, binary, IDCG cut at min(k, |T_u|) (Järvelin & Kekäläinen 2002)."
+    "Normalised discounted cumulative gain (Järvelin & Kekäläinen 2002), see above."
     return _ndcg(l.hits, l.n_relevant)
 
 # %% ../nbs/07_metrics.ipynb #25b8b225
@@ -168,35 +329,40 @@ def recall(l: Lists) -> float:
     "Share of each user's test items that the list holds; denominator |T_u|."
     return float((l.hits.sum(1) / l.n_relevant).mean())
 
+# %% ../nbs/07_metrics.ipynb #783ecefb
 def precision(l: Lists) -> float:
     "Share of the k slots that hit."
     return float(l.hits.mean())
 
+# %% ../nbs/07_metrics.ipynb #e7bcb875
 def hit(l: Lists) -> float:
     "Share of users with at least one hit."
     return float(l.hits.any(1).mean())
 
 # %% ../nbs/07_metrics.ipynb #30bbdf34
 def group_shares(l: Lists) -> list[float]:  # least … most popular group, sums to 1
-    "Share of the filled slots that each popularity group gets (the paper's bar charts)."
-    return (np.bincount(l.group, l.slots, minlength=l.n_groups) / max(l.slots.sum(), 1)).tolist()
+    "Share of the filled slots of each popularity group (the paper's bar charts)."
+    slots = np.bincount(l.group, l.slots, minlength=l.n_groups)
+    return (slots / max(l.slots.sum(), 1)).tolist()
 
+# %% ../nbs/07_metrics.ipynb #f7c43ee7
 def popular_ratio(l: Lists) -> float:
-    "Share of the filled slots that the most popular group gets (the paper's ratio of popular items)."
+    "Share of the filled slots that the most popular group gets."
     return group_shares(l)[-1]
 
 # %% ../nbs/07_metrics.ipynb #ac4a4260
 def arp(l: Lists) -> float:
-    "Average recommendation popularity: mean train count of the listed items (Yin et al. 2012)."
+    "Average recommendation popularity: mean train count of the listed items."
     return l.mean(l.popularity)
 
+# %% ../nbs/07_metrics.ipynb #95899211
 def slot_gini(l: Lists) -> float:
     "Gini coefficient of the slots over all items, cold ones included."
     return gini(l.slots)
 
 # %% ../nbs/07_metrics.ipynb #bcd39464
 def ndcg_unpopular(l: Lists) -> float:
-    "NDCG where only test items outside the most popular group count; mean over users who have such."
+    "NDCG of test items outside the most popular group, over users who have such."
     rare = l.group < l.n_groups - 1
     n = (l.relevant @ rare.astype(float))[l.users].astype(int)
     return _ndcg((l.hits & rare[l.ids])[n > 0], n[n > 0]) if n.any() else 0.
@@ -206,21 +372,23 @@ def coverage(l: Lists) -> float:
     "Share of all items that are in at least one list (Ge et al. 2010)."
     return float((l.slots > 0).mean())
 
+# %% ../nbs/07_metrics.ipynb #4f994925
 def novelty(l: Lists) -> float:  # bits
     "Mean surprisal log2(n_users / popularity) of the listed items (Zhou et al. 2010)."
     return l.mean(np.log2(l.data.n_users / l.popularity.clip(1)))
 
 # %% ../nbs/07_metrics.ipynb #b54b9031
 def diversity(l: Lists) -> float:
-    "1 - mean cosine between the lists of two users; |L_u ∩ L_v| / k where lists are full (Zhou et al. 2010)."
+    "1 - mean cosine between the lists of two users (Zhou et al. 2010), see above."
     size = l.filled.sum(1, keepdims=True)
     N = int((size > 0).sum())
-    w = np.bincount(l.ids[l.filled], np.broadcast_to(size.clip(1)**-.5, l.ids.shape)[l.filled])
+    weight = np.broadcast_to(size.clip(1)**-.5, l.ids.shape)
+    w = np.bincount(l.ids[l.filled], weight[l.filled])
     return float(1 - (w @ w - N) / (N * (N - 1))) if N > 1 else 0.
 
 # %% ../nbs/07_metrics.ipynb #68469dac
 def serendipity(l: Lists) -> float:
-    "Share of the k slots with a hit that is not among the user's k most popular unseen items (Ge et al. 2010)."
+    "Share of the k slots with a hit not among the user's k most popular unseen items."
     m, rank = l.data.n_items, np.empty(l.data.n_items, np.int64)
     rank[np.argsort(-l.popularity, kind='stable')] = np.arange(m)
     met = np.sort(_keys(l.seen) // m * m + rank[l.seen.indices])
@@ -229,124 +397,165 @@ def serendipity(l: Lists) -> float:
     return float((rank[i] - met_ahead >= l.k).sum() / l.ids.size)
 
 # %% ../nbs/07_metrics.ipynb #a1a8eaf3
-def _shares(rows: np.ndarray, group: np.ndarray, shape: tuple[int, int]) -> np.ndarray:  # shape (N, n_groups); rows sum to 1, or are NaN
-    "Shares of the groups in each row."
-    counts = np.bincount(rows * shape[1] + group, minlength=shape[0] * shape[1]).reshape(shape)
+def _shares(rows: np.ndarray, group: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    "Shares of the groups in each row, (N, n_groups): rows sum to 1, or are NaN."
+    N, g = shape
+    counts = np.bincount(rows * g + group, minlength=N * g).reshape(shape)
     with np.errstate(invalid='ignore'): return counts / counts.sum(1, keepdims=True)
 
 def _entropy(p: np.ndarray) -> np.ndarray:  # (N, g) → (N,) bits
     return -(p * np.log2(np.where(p > 0, p, 1))).sum(1)
 
 def miscalibration(l: Lists) -> float:  # bits, 0 … 1
-    "Mean Jensen–Shannon divergence between the popularity groups of a user's history and list (Abdollahpouri et al. 2021)."
+    "Mean Jensen–Shannon divergence between the popularity groups of history and list."
     shape, had = (len(l.users), l.n_groups), l.seen[l.users]
-    h = _shares(np.repeat(np.arange(shape[0]), np.diff(had.indptr)), l.group[had.indices], shape)
+    met = np.repeat(np.arange(shape[0]), np.diff(had.indptr))
+    h = _shares(met, l.group[had.indices], shape)
     g = _shares(l.filled.nonzero()[0], l.group[l.ids[l.filled]], shape)
     js = _entropy((h + g) / 2) - (_entropy(h) + _entropy(g)) / 2
     return float(js[~np.isnan(js)].mean()) if not np.isnan(js).all() else 0.
 
 # %% ../nbs/07_metrics.ipynb #c7831535
-METRICS = dict(ndcg=ndcg, recall=recall, precision=precision, hit=hit, popular_ratio=popular_ratio, arp=arp, gini=slot_gini, coverage=coverage,
-               novelty=novelty, diversity=diversity, serendipity=serendipity, ndcg_unpopular=ndcg_unpopular,
-               miscalibration=miscalibration, group_shares=group_shares)
+METRICS: dict[str, Callable[[Lists], float | list]] = dict(
+    ndcg=ndcg, recall=recall, precision=precision, hit=hit,
+    popular_ratio=popular_ratio, arp=arp, gini=slot_gini,
+    coverage=coverage, novelty=novelty, diversity=diversity, serendipity=serendipity,
+    ndcg_unpopular=ndcg_unpopular, miscalibration=miscalibration,
+    group_shares=group_shares)
 
+# %% ../nbs/07_metrics.ipynb #7908cd33
 @torch.no_grad()
 def _factors(model):
-    "The pair (U, V) of a model: `.embeddings()`, in evaluation mode and only once; or user_factors and item_factors; or the pair itself."
+    "The pair (U, V): from `.embeddings()`, from a model's factors, or the pair itself."
     if hasattr(model, 'embeddings'):
         training = getattr(model, 'training', False)
         if training: model.eval()   # noise and dropout are for training
-        try: return model.embeddings()
+        try: pair = model.embeddings()
         finally: training and model.train()
-    if hasattr(model, 'user_factors'): return model.user_factors, model.item_factors
-    check(isinstance(model, (tuple, list)) and len(model) == 2, 'model', type(model).__name__,
-          'a pair (U, V), or an object with embeddings() or with user_factors and item_factors', TypeError)
-    return model
+    elif hasattr(model, 'user_factors') and hasattr(model, 'item_factors'):
+        pair = model.user_factors, model.item_factors
+    else: pair = model
+    valid = ('a pair (U, V), or an object with embeddings() that gives one, '
+             'or with user_factors and item_factors')
+    two = isinstance(pair, (tuple, list)) and len(pair) == 2
+    check(two, 'model', type(model).__name__, valid, TypeError)
+    return pair
 
 # %% ../nbs/07_metrics.ipynb #336c28f7
 def _part(data: Interactions, split: str) -> tuple[sp.csr_array, sp.csr_array]:
     "The part to find, and what is masked meanwhile: all that comes before it."
-    check(split in ('test', 'valid'), 'split', split, "'test' or 'valid'")
-    filled = {s: x for s in ('valid', 'test') if (x := getattr(data, s)) is not None and x.nnz}
-    there = ', '.join(filled) or 'none; see the splits in resn_nb.data'
-    check(split in filled, 'split', split, f'a part that {data.name} has: {there}')
+    known = isinstance(split, str) and split in ('test', 'valid')
+    check(known, 'split', split, "'test' or 'valid'")
+    _interactions(data)
+    has = lambda s: getattr(data, s) is not None and getattr(data, s).nnz > 0
+    if not has(split):
+        there = ', '.join(filter(has, ('valid', 'test')))
+        there = there or 'none; see the splits in resn_nb.data'
+        check(False, 'split', split, f'a part that {data.name} has: {there}')
     both = split == 'test' and data.valid is not None
-    return filled[split], data.train + data.valid if both else data.train
+    return getattr(data, split), data.train + data.valid if both else data.train
 
-def _warm(
+# %% ../nbs/07_metrics.ipynb #b125bf52
+def _asked(
     data: Interactions,
     relevant: sp.csr_array,  # (n_users, n_items) the part to find
     cold: str,               # as for `evaluate`
-) -> tuple[np.ndarray, np.ndarray]:  # ids of the users to ask, (N,); which of them are cold, bool (N,)
-    "The users who count: those with an item to find, without the cold ones if they are to be skipped."
-    check(cold in ('skip', 'popular', 'error'), 'cold', cold, "'skip', 'popular' or 'error'")
+) -> tuple[np.ndarray, np.ndarray, int]:
+    "Ids of the users who count, (N,); which are cold, (N,); how many cold there are."
+    known = isinstance(cold, str) and cold in ('skip', 'popular', 'error')
+    check(known, 'cold', cold, "'skip', 'popular' or 'error'")
     users = np.flatnonzero(np.diff(relevant.indptr))
     new = cold_users(data)[users]
-    n = int(new.sum())
-    if n and cold == 'error':
-        raise ValueError(f"cold: found {n:,} of {len(users):,} users without training data, "
-                         "valid is none, or cold='skip' or 'popular'")
+    n, of = int(new.sum()), f'{len(users):,} users without training data'
+    refused = n > 0 and cold == 'error'
+    check(not refused, 'cold', f'{n:,} of {of}', "none, or cold='skip' or 'popular'")
     if cold == 'skip': users, new = users[~new], new[~new]
-    check(len(users) > 0, 'cold', f'{cold}, and no user with training data to ask', "'popular'")
-    return users, new
+    found = f'skip, and {n:,} of {of}'
+    check(len(users) > 0, 'cold', found, "'popular', or data with warm users")
+    return users, new, n
 
+# %% ../nbs/07_metrics.ipynb #cfdc8c2c
 def _note_cold(n: int, n_asked: int, split: str) -> None:
     "Say on stderr how many users were left out; a closed stream is no reason to fail."
-    text = (f"without training data, so not counted: {n:,} of {n_asked:,} users with {split} items "
+    who = f'{n:,} of {n_asked:,} users with {split} items'
+    text = (f'without training data, so not counted: {who} '
             "(cold='popular' gives them popular items)")
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr is not None: print(text, file=sys.stderr)
+
+def _names(metrics) -> tuple[str, ...]:
+    "Names of metrics: one, several, or all for None."
+    if metrics is None: return tuple(METRICS)
+    names = (metrics,) if isinstance(metrics, str) else metrics
+    several = isinstance(names, (tuple, list, set, dict))
+    valid = 'a name or several of METRICS, or None'
+    check(several, 'metrics', metrics, valid, TypeError)
+    for name in names: choose(METRICS, name, 'metrics')
+    return tuple(names)
 
 # %% ../nbs/07_metrics.ipynb #bb337d1e
 def evaluate(
     # (U, V) as tensors or arrays; or an object with .embeddings(),
     # or with .user_factors and .item_factors
     model,
-    data: Interactions,
+    data: Interactions,             # lists are masked by it and compared with it
     split: str = 'test',            # 'test' or 'valid': the part to find
-    k: int = 20,                    # length of the lists
+    k: int = 20,                    # length of the lists, 1 … n_items
     metrics=None,                   # a name or several of `METRICS`; None: all
-    groups: int = 5,                # number of popularity groups
+    groups: int = 5,                # number of popularity groups, 1 … 1000
     adjust: Callable | None = None, # (scores, users) → scores, see `topk`
     block_bytes: int = 64 << 20,    # memory for one block of scores
     # users without training data: 'skip' leaves them out, 'popular' gives them
     # the most popular unseen items, 'error' refuses
     cold: str = 'skip',
-    say: bool = True,               # print how many users were left out for that, to stderr
-) -> dict:                          # JSON-ready: 'name@k' → float (group_shares: list), and three counts
+    say: bool = True,               # print to stderr how many users 'skip' left out
+) -> dict:  # JSON-ready: 'name@k' → float (group_shares: list), and three counts
     """Recommend k unseen items to every user who has items in `split`, and measure.
 
     The counts: `n_users` evaluated, `n_skipped` without an item in the split,
-    `n_cold` with items there but without training data."""
-    names = tuple(METRICS) if metrics is None else (metrics,) if isinstance(metrics, str) else tuple(metrics)
-    for name in names: choose(METRICS, name, 'metrics')
+    `n_cold` with items there but without training data.
+
+    Raises ValueError or TypeError, naming the argument: an empty or unknown split,
+    an unknown metric or rule, nobody to ask, and what `topk` raises."""
+    names, groups = _names(metrics), _whole(groups, 'groups', 1, 1000)
+    check(isinstance(say, bool), 'say', say, 'True or False', TypeError)
     relevant, seen = _part(data, split)
-    users, new = _warm(data, relevant, cold)
+    k = _whole(k, 'k', 1, data.n_items, ', the number of items')
+    users, new, n_cold = _asked(data, relevant, cold)
     ids = np.empty((len(users), k), np.int64)
-    ids[~new] = topk(*_factors(model), seen, k, users[~new], adjust, block_bytes).cpu().numpy()
-    ids[new] = popular_lists(data, seen, k, users[new])
-    check(bool((ids >= 0).any()), 'adjust', 'no score above -inf', 'a function that leaves candidates')
+    found = topk(*_factors(model), seen, k, users[~new], adjust, block_bytes)
+    ids[~new], ids[new] = found.cpu().numpy(), popular_lists(data, seen, k, users[new])
+    some = bool((ids >= 0).any())
+    check(some, 'adjust', 'no score above -inf', 'a function that leaves candidates')
     l = Lists(ids, users, data, relevant, seen, groups)
-    found = {f'{name}@{k}': METRICS[name](l) for name in names}
-    asked = np.diff(relevant.indptr) > 0
-    n_asked, n_cold = int(asked.sum()), int((asked & cold_users(data)).sum())
+    result = {f'{name}@{k}': METRICS[name](l) for name in names}
+    n_asked = int((np.diff(relevant.indptr) > 0).sum())
     if say and n_cold and cold == 'skip': _note_cold(n_cold, n_asked, split)
-    return found | dict(n_users=len(users), n_skipped=data.n_users - n_asked, n_cold=n_cold)
+    n_skipped = data.n_users - n_asked
+    return result | dict(n_users=len(users), n_skipped=n_skipped, n_cold=n_cold)
 
 # %% ../nbs/07_metrics.ipynb #d4d8c1a9
 def intra_list_diversity(
-    lists,                        # (N, k) item ids as from `topk`; -1 where a list is short
-    data: Interactions,
+    lists,                        # (N, k) item ids; -1 where a list is short
+    data: Interactions,           # its train part says who met what
     block_bytes: int = 64 << 20,  # memory for one block of summed columns
-) -> float:                       # 0 (the same users met all items of a list) … 1 (no user met two of them)
-    "1 - mean cosine between the train columns of two items of a list, mean over lists (Ziegler et al. 2005)."
-    ids = np.asarray(lists.cpu() if torch.is_tensor(lists) else lists)
+) -> float:  # 0 (the same users met all items of a list) … 1 (nobody met two of them)
+    """1 - mean cosine between the train columns of two items of a list.
+
+    Raises ValueError for ids that `data` does not have, an item twice in a list, or
+    no list of two items."""
+    _interactions(data)
+    n_users, n_items, r = data.n_users, data.n_items, data.popularity
+    ids = _listed(lists, n_items, 'lists')
     ids = ids[(ids >= 0).sum(1) > 1]
     check(len(ids) > 0, 'lists', 'no list of two items', 'at least one')
-    r, filled, cos = data.popularity, ids >= 0, []
-    columns = sp.diags_array(r.clip(1)**-.5) @ data.train.T.tocsr()
-    for a in range(0, len(ids), b := max(1, block_bytes // (12 * data.n_users))):
-        f, n = filled[a:a+b], filled[a:a+b].sum(1)
-        chosen = sp.csr_array((np.ones(n.sum()), ids[a:a+b][f], np.concatenate([[0], np.cumsum(n)])), shape=(len(n), data.n_items))
-        cos.append(((chosen @ columns).power(2).sum(1) - chosen @ (r > 0)) / (n * (n - 1)))
+    rows = max(1, _whole(block_bytes, 'block_bytes', 1) // (12 * n_users))
+    columns, cos = sp.diags_array(r.clip(1)**-.5) @ data.train.T.tocsr(), []
+    for a in range(0, len(ids), rows):
+        x = ids[a:a+rows]
+        n = (x >= 0).sum(1)
+        entries = np.ones(n.sum()), x[x >= 0], np.concatenate([[0], np.cumsum(n)])
+        chosen = sp.csr_array(entries, shape=(len(x), n_items))
+        squared = (chosen @ columns).power(2).sum(1)
+        cos.append((squared - chosen @ (r > 0)) / (n * (n - 1)))
     return float(1 - np.concatenate(cos).mean())
