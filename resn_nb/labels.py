@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KINDS', 'encode', 'as_labels', 'label_kind', 'label_ids', 'pack_labels', 'unpack_labels']
 
-# %% ../nbs/00_labels.ipynb #1e891c46
+# %% ../nbs/00_labels.ipynb #e2e6d174
 import datetime, numbers
 from typing import Callable
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from .core import check
 
-# %% ../nbs/00_labels.ipynb #9dcf1fb2
+# %% ../nbs/00_labels.ipynb #300b4ea9
 def _untyped(values) -> np.ndarray:
     "An array of the objects themselves; NumPy's text types would drop trailing zeros."
     out = np.empty(len(values), object)
@@ -64,7 +64,7 @@ def _kinds(col) -> list[str]:
     if isinstance(d, pd.DatetimeTZDtype): return ['datetime']
     return [_NUMPY.get(d.kind, str(d)) if isinstance(d, np.dtype) else str(d)]
 
-# %% ../nbs/00_labels.ipynb #ee0a729b
+# %% ../nbs/00_labels.ipynb #ae5f5252
 def _whole(values: np.ndarray, arg: str) -> np.ndarray:
     "Distinct floats as the integers they stand for."
     limit = 2. ** (np.finfo(values.dtype).nmant + 1)
@@ -98,10 +98,13 @@ def _texts(values: list, arg: str) -> np.ndarray:
 def _dates(values, arg: str):
     "A Series of datetimes as an Index of one type."
     import pandas as pd
+    if values.dtype == object:
+        zoned = {getattr(v, 'tzinfo', None) is not None for v in values}
+        check(len(zoned) < 2, arg, 'times with and without a zone', 'times of one kind')
     try: return pd.DatetimeIndex(values)
     except (ValueError, TypeError) as e:
         found = f'times that differ in kind ({e})'
-        check(False, arg, found, 'times of one zone, or all without')
+        check(False, arg, found, 'times of one kind and zone')
 
 def _exact(labels, kind: str, arg: str) -> np.ndarray:
     "Distinct labels, an Index of one kind, as an array that holds them exactly."
@@ -124,7 +127,16 @@ def _used(ids: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     there = np.bincount(ids, minlength=len(labels)) > 0
     return (np.cumsum(there) - 1)[ids], labels[there]
 
-# %% ../nbs/00_labels.ipynb #1f8cd500
+# %% ../nbs/00_labels.ipynb #e01f2b36
+def _numbered(col):
+    "(number of each row, distinct values) in order of appearance."
+    import pandas as pd
+    zero = col.dtype == object and isinstance(col.iloc[0], str) and '\0' in ''.join(col)
+    if not zero: return pd.factorize(col)
+    number = {}      # pandas before 3 ends a text at its first byte 0
+    ids = [number.setdefault(v, len(number)) for v in col]
+    return np.array(ids), pd.Index(list(number), dtype=object)
+
 def _missing(col, arg: str, where: Callable | None) -> None:
     "Refuse missing values."
     missing = col.isna().to_numpy(dtype=bool)
@@ -167,12 +179,12 @@ def encode(
     if kind is None: return np.zeros(0, np.int64), _untyped([])
     if col.dtype == object and kind == 'datetime': col = pd.Series(_dates(col, arg))
     if col.dtype == object and kind == 'float': col = pd.Series(_floats(col))
-    ids, labels = pd.factorize(col)
+    ids, labels = _numbered(col)
     if kind == 'float': exact = _whole(labels.to_numpy().astype(col.dtype), arg)
     else: exact = _exact(labels, kind, arg)
     return _ascending(ids, exact)
 
-# %% ../nbs/00_labels.ipynb #fd3d56fa
+# %% ../nbs/00_labels.ipynb #c0b5aa2f
 def as_labels(
     values,        # list, array, Index or Series
     arg: str,      # its name, for messages
@@ -197,7 +209,7 @@ def label_kind(
     one = type(labels[0]) if len(labels) else str
     return _kind_of_type(one) if untyped else _NUMPY[labels.dtype.kind]
 
-# %% ../nbs/00_labels.ipynb #ef2c8900
+# %% ../nbs/00_labels.ipynb #375b659b
 def _sought(wanted, arg: str):
     "One label or several as a Series, and their kind; None if there is none."
     import pandas as pd
@@ -248,7 +260,7 @@ def label_ids(
     check(not unknown, arg, unknown, f'labels of the data, {such}')
     return ids.astype(np.int64)
 
-# %% ../nbs/00_labels.ipynb #c9c9498f
+# %% ../nbs/00_labels.ipynb #9c041ff5
 def pack_labels(
     labels: np.ndarray | None,  # from `as_labels`; None: the ids are the labels
 ) -> dict | None:               # JSON-ready: the type and a list of values
@@ -267,7 +279,7 @@ def _pack_dates(labels: np.ndarray) -> dict:
     index = pd.DatetimeIndex(labels)
     return dict(type=str(index.dtype), values=index.asi8.tolist())
 
-# %% ../nbs/00_labels.ipynb #e9acee5c
+# %% ../nbs/00_labels.ipynb #94ded7e4
 def _zoned(values: list, dtype) -> np.ndarray:
     "Timestamps of a time zone."
     import pandas as pd
@@ -285,7 +297,9 @@ def _unpack(kind: str, values: list) -> np.ndarray:
     plain = {type(v) for v in values} <= {bool if dtype.kind == 'b' else int}
     if not (ours and plain): raise TypeError
     if dtype.kind == 'M': return np.array(values, np.int64).view(dtype)
-    return np.array(values, dtype)
+    labels = np.array(values, dtype)
+    if labels.tolist() != values: raise OverflowError
+    return labels
 
 def unpack_labels(
     packed: dict | None,      # from `pack_labels`
