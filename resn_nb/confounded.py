@@ -55,7 +55,7 @@ def _base(base) -> Interactions:
 
 # %% ../nbs/16_confounded.ipynb #52663a58
 def confounded(
-    base='ml-100k',           # name in `DATASETS`, Interactions, or options of `simulate`
+    base='ml-100k',           # name in `DATASETS`, Interactions or `simulate` options
     strength: float = .5,     # s ≥ 0 of the hidden variable; 0: none
     kind: str = 'item',       # item | pair, see above
     seed: int = 0,            # of world, log and splits, ≥ 0
