@@ -89,9 +89,11 @@ def check_options(s):
 
 def check_width(s, opts):
     most = HIDDEN_WIDE if hidden(opts) else WIDE
-    for n, line in enumerate(s.splitlines(), 1):
-        if len(line) > most and not line.startswith('#|'):
-            yield f'line {n} has {len(line)} columns, right are {most}: {line.strip()[:60]}'
+    long = [(n, line) for n, line in enumerate(s.splitlines(), 1) if len(line) > most and not line.startswith('#|')]
+    if long:
+        n, line = long[0]
+        more = f' ({len(long) - 1} more in this cell)' if len(long) > 1 else ''
+        yield f'line {n} has {len(line)} columns, right are {most}: {line.strip()[:60]}{more}'
 
 
 def check_imports(s, opts):
@@ -283,7 +285,7 @@ def slug(heading):
     s = re.sub(r'!?\[((?:[^\[\]]|\[[^\]]*\])*)\]\([^)]*\)', r'\1', s)
     s = ''.join(c for c in s if c.isalnum() or c in '_-. ' or unicodedata.category(c)[0] == 'M')
     s = re.sub(r'\s+', '-', s.strip()).lower()
-    return re.sub(r'^[^^\W\d_]*?(?=[^\W\d_])', '', s) if re.search(r'[^\W\d_]', s) else 'section'
+    return re.sub(r'^[\W\d_]+', '', s) or 'section'
 
 
 def headings(page):
@@ -314,11 +316,14 @@ def targets(page):
 def check_links(name, page, pages, site):
     "A link leads to a page and a heading that are there, a picture to a file"
     by_url = {p['frontmatter'].get('output-file', ''): n for n, p in pages.items()}
+    unmade = {p.name for p in (ROOT/'nbs').glob('*.ipynb')} - pages.keys()  # told of already
+    unmade |= {re.sub(r'^[\d_]+', '', Path(n).stem) + '.html' for n in unmade}
     for where, target in targets(page):
         to = target.removeprefix(site).lstrip('/') if target.startswith(site) else target
         if re.match(r'[a-z][a-z0-9+.-]*:', to, re.I): continue
         path, _, anchor = to.partition('#')
         other = by_url.get(path, path) if path else name
+        if other in unmade: continue
         if target.startswith(site) and not path: continue
         if other in pages:
             if anchor and anchor not in headings_of(pages, other): yield where, f'link to {target}: {other} has no heading or entry #{anchor}'
@@ -354,9 +359,10 @@ def main(names):
     config = get_config(path=ROOT)
     site = config.doc_host + config.doc_baseurl
     bad, pages = [('', '', words) for words in check_tree()], {}
+    me = importlib.import_module('pages')  # by name: in a worker, nbdev's shell takes the place of `__main__`
     workers = min(os.cpu_count() or 1, len(every), 8)
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context('spawn'), initializer=guard) as pool:
-        for path, (found, page) in zip(every, pool.map(build, every), strict=True):
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context('spawn'), initializer=me.guard) as pool:
+        for path, (found, page) in zip(every, pool.map(me.build, every), strict=True):
             if not names or path.name in names: bad += found
             if page: pages[path.name] = page
     for name, page in pages.items():
