@@ -7,6 +7,7 @@ __all__ = ['top_singular', 'principal_direction', 'alignment', 'proof', 'alignme
 
 # %% ../nbs/02_principal_vector.ipynb #4680aa71
 import time
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -22,233 +23,377 @@ from .core import check, choose, command, progress, provenance, save_json
 from .data import DATASETS, Interactions, load_dataset
 
 # %% ../nbs/02_principal_vector.ipynb #0cb6506a
-def _zero_one(Y) -> sp.csr_array:
-    "Y as a binary CSR matrix in float64; an error that says what is wrong with it otherwise."
+def _zero_one(Y, arg: str = 'Y') -> sp.csr_array:
+    "Y as a binary CSR matrix in float64; an error that says what is wrong otherwise."
     if isinstance(Y, Interactions): Y = Y.train
-    check(sp.issparse(Y) and Y.ndim == 2, 'Y', type(Y).__name__, 'a two-dimensional scipy sparse matrix or Interactions', TypeError)
+    valid = 'a two-dimensional scipy sparse matrix or Interactions'
+    found = type(Y).__name__
+    check(sp.issparse(Y) and Y.ndim == 2, arg, found, valid, TypeError)
+    real = Y.dtype.kind in 'biuf'
+    check(real, arg, str(Y.dtype), 'a matrix of real numbers', TypeError)
     Y = sp.csr_array(Y, dtype=float, copy=True)
     Y.sum_duplicates(); Y.eliminate_zeros()
     bad = Y.data[Y.data != 1]
-    check(bad.size == 0, 'Y', f'{bad.size} entries such as {bad[:1].tolist()}', 'a binary matrix: entries 0 and 1, no duplicates')
-    check(Y.nnz > 0, 'Y', 'no interaction', 'at least one: an all-zero matrix has no principal direction')
+    found = f'{bad.size} entries such as {bad[:1].tolist()}'
+    check(bad.size == 0, arg, found, 'a binary matrix: entries 0 and 1, no duplicates')
+    valid = 'at least one: an all-zero matrix has no principal direction'
+    check(Y.nnz > 0, arg, 'no interaction', valid)
     return Y
+
+def _own(x):
+    "A tensor as one that an array can be made of; anything else as it is."
+    if not hasattr(x, 'detach'): return x
+    x = x.detach().cpu()
+    return x.float() if x.is_floating_point() and x.element_size() == 2 else x
+
+def _numbers(x, arg: str, valid: str) -> np.ndarray:  # float64
+    "x, an array or a tensor of real numbers, checked for nothing else."
+    try: out = np.asarray(_own(x))
+    except (TypeError, ValueError, RuntimeError): out = np.array(None)
+    check(out.dtype.kind in 'biuf', arg, type(x).__name__, valid, TypeError)
+    return out.astype(float)
 
 def _popularity(r, m: int | None = None) -> np.ndarray:  # (m,) float64
     "Item counts, checked."
-    r = np.asarray(r, float)
-    check(r.ndim == 1 and m in (None, len(r)), 'r', f'shape {r.shape}', f'({m or "m"},), one count an item')
-    check(bool(np.isfinite(r).all() and (r >= 0).all()), 'r', 'negative, NaN or infinite counts', 'counts ≥ 0')
+    valid = f'({m or "m"},), one count an item'
+    r = _numbers(r, 'r', valid)
+    check(r.ndim == 1 and m in (None, len(r)), 'r', f'shape {r.shape}', valid)
+    fine = bool(np.isfinite(r).all() and (r >= 0).all())
+    check(fine, 'r', 'negative, NaN or infinite counts', 'counts ≥ 0')
     check(bool(r.any()), 'r', 'all counts zero', 'at least one interaction')
     return r
 
 # %% ../nbs/02_principal_vector.ipynb #609ff97c
-def _leading(A: sp.csr_array, k: int, known=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "k leading triples of A as P (n, k), s (k,), Q (m, k); with `known` = (p₁, σ₁, q₁), the k next ones."
-    if A.shape[0] > A.shape[1]: Q, s, P = _leading(A.T.tocsr(), k, known and known[::-1]); return P, s, Q
+def _leading(
+    A: sp.csr_array, k: int, known=None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "k leading triples P (n, k), s (k,), Q (m, k); after `known` = (p₁, σ₁, q₁)."
+    if A.shape[0] > A.shape[1]:
+        Q, s, P = _leading(A.T.tocsr(), k, known and known[::-1])
+        return P, s, Q
     n, B = A.shape[0], A.T.tocsr()
-    p, s2 = (known[0], 2 * known[1]**2) if known else (np.zeros(n), 0.)    # twice: what is known goes below zero, and to the end
-    if n <= max(512, 2 * k): W = np.linalg.eigh((A @ B).toarray() - s2 * np.outer(p, p))[1][:, -k:]
+    # twice: what is known goes below zero, and to the end
+    p, s2 = (known[0], 2 * known[1]**2) if known else (np.zeros(n), 0.)
+    if n <= max(512, 2 * k):
+        W = np.linalg.eigh((A @ B).toarray() - s2 * np.outer(p, p))[1][:, -k:]
     else:
-        gram = LinearOperator((n, n), lambda x: A @ (B @ x) - (s2 * (p @ x.ravel())) * p.reshape(x.shape), dtype=float)
-        W = eigsh(gram, k, which='LA', v0=np.random.default_rng(0).random(n))[1]    # a fixed start: the same result every time
+        def gram(x): return A @ (B @ x) - (s2 * (p @ x.ravel())) * p.reshape(x.shape)
+        start = np.random.default_rng(0).random(n)      # fixed: always the same result
+        W = eigsh(LinearOperator((n, n), gram, dtype=float), k, which='LA', v0=start)[1]
     Q, s, Rt = np.linalg.svd(B @ W, full_matrices=False)
     return W @ Rt.T, s, Q
 
 # %% ../nbs/02_principal_vector.ipynb #e6872ffa
-def _perron(Y: sp.csr_array) -> tuple[np.ndarray, float, np.ndarray]:  # p₁ (n,) ≥ 0, σ₁, q₁ (m,) ≥ 0
-    "The leading triple; of several, the projection of r onto their space."
-    n, m = Y.shape
-    label = connected_components(sp.block_array([[None, Y], [Y.T, None]]), directed=False)[1]
+def _components(Y: sp.csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Component of each user and item, and a bound above the σ₁ of each component."
+    n = len(Y.indptr) - 1
+    graph = sp.block_array([[None, Y], [Y.T, None]])
+    label = connected_components(graph, directed=False)[1]
     degree = np.concatenate([Y.sum(1), Y.sum(0)])
     rows, cols = np.zeros(label.max() + 1), np.zeros(label.max() + 1)
-    np.maximum.at(rows, label[:n], degree[:n]); np.maximum.at(cols, label[n:], degree[n:])
-    bound, found, best = np.sqrt(rows * cols), [], 0.
+    np.maximum.at(rows, label[:n], degree[:n])
+    np.maximum.at(cols, label[n:], degree[n:])
+    return label[:n], label[n:], np.sqrt(rows * cols)
+
+def _perron(Y: sp.csr_array) -> tuple[np.ndarray, float, np.ndarray]:
+    "p₁ (n,) ≥ 0, σ₁, q₁ (m,) ≥ 0; of several, the projection of r onto their space."
+    n, m = Y.shape
+    of_user, of_item, bound = _components(Y)
+    found, best = [], 0.
     for c in np.argsort(-bound, kind='stable'):
         if bound[c] < best * (1 - 1e-10) or bound[c] == 0: break
-        u, i = np.flatnonzero(label[:n] == c), np.flatnonzero(label[n:] == c)
+        u, i = np.flatnonzero(of_user == c), np.flatnonzero(of_item == c)
         P, s, Q = _leading(Y[u][:, i] if len(u) < n or len(i) < m else Y, 1)
-        found.append((s[0], u, i, abs(P[:, 0]), abs(Q[:, 0]))); best = max(best, s[0])
+        found.append((s[0], u, i, abs(P[:, 0]), abs(Q[:, 0])))
+        best = max(best, s[0])
     p, q = np.zeros(n), np.zeros(m)
     for s, u, i, pc, qc in found:
-        if s >= best * (1 - 1e-10): p[u], q[i] = pc * pc.sum(), qc * pc.sum()   # weights rᵀq_c = σ₁ 1ᵀp_c, up to σ₁
+        if s < best * (1 - 1e-10): continue
+        p[u], q[i] = pc * pc.sum(), qc * pc.sum()   # weights rᵀq_c = σ₁ 1ᵀp_c, over σ₁
     return p / np.linalg.norm(p), float(best), q / np.linalg.norm(q)
 
-def top_singular(
-    Y,            # (n, m) binary scipy sparse matrix, or Interactions (their train part)
-    k: int = 1,   # 1 … rank of Y
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # P (n, k), σ (k,) descending, Q (m, k)
-    "The k leading singular triples, exactly and repeatably; never dense. Signs: p₁ ≥ 0, q₁ ≥ 0, and q_k · r ≥ 0 for all k."
-    Y = _zero_one(Y)
+def _triples(Y: sp.csr_array, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Up to k leading triples of a binary matrix, as many as it has."
     users, items = (np.flatnonzero(Y.sum(a)) for a in (1, 0))
-    most = min(len(users), len(items))
-    check(isinstance(k, int) and 1 <= k <= most, 'k', k, f'an integer from 1 to {most}, the smaller number of users and items with interactions')
     A = Y[users][:, items] if (len(users), len(items)) != Y.shape else Y
     p, s, q = _perron(A)
     P, S, Q = p[:, None], np.array([s]), q[:, None]
     if k > 1:
         more = _leading(A, k - 1, (p, s, q))
         sign = np.where(more[2].T @ A.sum(0) < 0, -1., 1.)
-        P, S, Q = np.column_stack([P, more[0] * sign]), np.append(S, more[1]), np.column_stack([Q, more[2] * sign])
+        P, S = np.column_stack([P, more[0] * sign]), np.append(S, more[1])
+        Q = np.column_stack([Q, more[2] * sign])
     rank = int((S > 1e-10 * s).sum())
-    check(rank == k, 'k', k, f'an integer from 1 to {rank}, the rank of Y')
-    out = np.zeros((Y.shape[0], k)), S, np.zeros((Y.shape[1], k))
-    out[0][users], out[2][items] = P, Q
+    out = np.zeros((Y.shape[0], rank)), S[:rank], np.zeros((Y.shape[1], rank))
+    out[0][users], out[2][items] = P[:, :rank], Q[:, :rank]
     return out
 
+# %% ../nbs/02_principal_vector.ipynb #bdf7b386
+def _most(Y: sp.csr_array) -> int:
+    "The smaller number of users and items with interactions: no rank is larger."
+    return min(int((Y.sum(a) > 0).sum()) for a in (0, 1))
+
+def _whole(x, least: int, most: float = np.inf) -> bool:
+    "Is x an integer from `least` to `most`?"
+    return isinstance(x, Integral) and not isinstance(x, bool) and least <= x <= most
+
+def top_singular(
+    Y,            # (n, m) binary scipy sparse matrix, or Interactions (train is meant)
+    k: int = 1,   # 1 … rank of Y
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # P (n, k), σ (k,) descending, Q (m, k)
+    """The k leading singular triples, exactly and repeatably; never dense.
+
+    Signs: p₁ ≥ 0, q₁ ≥ 0, and q_k · r ≥ 0 for all k. Raises `TypeError` for what is no
+    sparse matrix, `ValueError` for one that is not binary, or empty, and for a k beyond
+    its rank."""
+    Y = _zero_one(Y)
+    most = _most(Y)
+    valid = f'an integer from 1 to {most}, the smaller number of users and items '
+    check(_whole(k, 1, most), 'k', k, valid + 'with interactions')
+    P, S, Q = _triples(Y, k)
+    check(len(S) == k, 'k', k, f'an integer from 1 to {len(S)}, the rank of Y')
+    return P, S, Q
+
 # %% ../nbs/02_principal_vector.ipynb #c0cd9b40
+def _pair(U, V) -> tuple[np.ndarray, np.ndarray]:  # (n, d), (m, d) float64
+    "Factors, arrays or tensors, checked."
+    out = []
+    for arg, X in (('U', U), ('V', V)):
+        X = _numbers(X, arg, 'a matrix (rows, d) of real numbers')
+        fine = X.ndim == 2 and X.size > 0
+        check(fine, arg, f'shape {X.shape}', 'a matrix (rows, d), d ≥ 1')
+        bad = int((~np.isfinite(X)).sum())
+        check(bad == 0, arg, f'{bad} NaN or infinite entries', 'finite entries')
+        out.append(X)
+    (_, d), (_, e) = (X.shape for X in out)
+    found = f'shapes {out[0].shape}, {out[1].shape}'
+    check(d == e, 'U, V', found, 'matrices (n, d) and (m, d)')
+    return tuple(out)
+
 def _sigmoid_direction(U: np.ndarray, V: np.ndarray) -> np.ndarray:  # (m,) ≥ 0
-    "q₁ of sigmoid(U Vᵀ): Lanczos on the item side, scores in blocks of 16 MB; they are positive, so q₁ is too."
+    "q₁ of sigmoid(U Vᵀ): Lanczos over items, scores in blocks of 16 MB; all positive."
     U, V = U.astype(np.float32), V.astype(np.float32)
     step, m = max(2**22 // len(V), 1), len(V)
     def gram(x):
         out, x = np.zeros(m, np.float32), x.ravel().astype(np.float32)
-        for a in range(0, len(U), step): B = expit(U[a:a + step] @ V.T); out += B.T @ (B @ x)
+        for a in range(0, len(U), step):
+            B = expit(U[a:a + step] @ V.T)
+            out += B.T @ (B @ x)
         return out
     if m == 1: return np.ones(1)
     if m <= 10: return abs(np.linalg.svd(expit(U @ V.T))[2][0])
     operator = LinearOperator((m, m), gram, dtype=np.float32)
-    return abs(eigsh(operator, 1, which='LA', v0=np.ones(m, np.float32), ncv=10, tol=1e-6)[1][:, 0]).astype(float)
+    start = np.ones(m, np.float32)
+    q = eigsh(operator, 1, which='LA', v0=start, ncv=10, tol=1e-6)[1][:, 0]
+    return abs(q).astype(float)
 
+# %% ../nbs/02_principal_vector.ipynb #ca073ac1
 def principal_direction(
-    scores,                       # (n, m) binary sparse Y or Interactions; or factors (U (n, d), V (m, d)), arrays or tensors
-    r=None,                       # (m,) popularity ≥ 0; default for Y: its column sums; required for factors
+    # (n, m) binary sparse Y or Interactions; or factors (U (n, d), V (m, d))
+    scores,
+    r=None,  # (m,) popularity ≥ 0; default for Y: its column sums; required for factors
     activation: str | None = None,   # for factors: None (raw scores) or 'sigmoid'
 ) -> tuple[np.ndarray, np.ndarray]:  # q₁ (m,), a unit vector with q₁ · r ≥ 0; r (m,)
-    "First right singular vector of a score matrix, and the popularity it is compared with."
-    choose({'None': 0, 'sigmoid': 0}, str(activation), 'activation')
+    """First right singular vector of scores, and the popularity it is compared with.
+
+    Factors are a tuple of two arrays or tensors. Raises `ValueError` or `TypeError` for
+    what is neither, for NaN, and for a popularity that does not fit."""
+    known = isinstance(activation, str) and activation == 'sigmoid'
+    check(activation is None or known, 'activation', activation, 'one of None, sigmoid')
     if not isinstance(scores, tuple):
+        Y = _zero_one(scores, 'scores')
         check(activation is None, 'activation', activation, 'None for interactions')
-        Y = _zero_one(scores)
         r = _popularity(Y.sum(0) if r is None else r, Y.shape[1])
         return top_singular(Y)[2][:, 0], r
-    check(len(scores) == 2 and r is not None, 'r', r, 'the popularity (m,) that q₁ of the factors (U, V) is compared with')
-    r = _popularity(r, len(scores[1]))
-    if activation: return _sigmoid_direction(*(np.asarray(X.detach().cpu() if hasattr(X, 'detach') else X) for X in scores)), r
+    check(len(scores) == 2, 'scores', f'{len(scores)} parts', 'a pair (U, V)')
+    U, V = _pair(*scores)
+    valid = 'the popularity (m,) that q₁ of the factors (U, V) is compared with'
+    check(r is not None, 'r', r, valid)
+    r = _popularity(r, len(V))
+    if activation: return _sigmoid_direction(U, V), r
     import torch
     from resn_nb.spectral import principal_vectors
-    return principal_vectors(*(torch.as_tensor(X).detach() for X in scores), r)[1].double().cpu().numpy(), r
+    factors = (torch.as_tensor(X).detach() for X in scores)
+    return principal_vectors(*factors, r)[1].double().cpu().numpy(), r
 
+# %% ../nbs/02_principal_vector.ipynb #257b6886
 def _cosine(q: np.ndarray, r: np.ndarray, centre: bool = False) -> float:
-    "Cosine of two vectors; with `centre` after subtracting their means, and NaN if one of them is constant."
+    "Cosine of two vectors; `centre`: of both less their means, NaN for a constant."
     if centre:
         q, r = q - q.mean(), r - r.mean()
-        if min(np.linalg.norm(q), np.linalg.norm(r) / max(abs(r).max(), 1)) < 1e-12: return float('nan')
+        least = min(np.linalg.norm(q), np.linalg.norm(r) / max(abs(r).max(), 1))
+        if least < 1e-12: return float('nan')
     return float(q @ r / (np.linalg.norm(q) * np.linalg.norm(r)))
 
 def alignment(
-    scores,                          # as in `principal_direction`
-    r=None,                          # (m,) popularity
+    scores,  # (n, m) binary sparse Y or Interactions; or factors (U (n, d), V (m, d))
+    r=None,  # (m,) popularity ≥ 0; default for Y: its column sums; required for factors
     activation: str | None = None,   # for factors: None (raw scores) or 'sigmoid'
-    centre: bool = False,            # subtract their means from q₁ and r first: Pearson's correlation
-) -> float:                          # in [0, 1]; in [-1, 1] with `centre`, NaN there if q₁ or r is constant
-    "cos(q₁, r) (paper, effect 1), exactly."
+    centre: bool = False,  # subtract their means from q₁ and r first: the correlation
+) -> float:  # in [0, 1]; in [-1, 1] with `centre`, NaN there if q₁ or r is constant
+    """cos(q₁, r) (paper, effect 1), exactly.
+
+    Raises as `principal_direction` does."""
+    check(isinstance(centre, bool), 'centre', centre, 'True or False')
     return _cosine(*principal_direction(scores, r, activation), centre)
 
 # %% ../nbs/02_principal_vector.ipynb #5add345b
 def proof(
     Y,           # (n, m) binary scipy sparse matrix, or Interactions
-) -> dict:       # line → slack ≥ 0 up to rounding: right minus left of an inequality (smallest over items), −|difference| of an equality
-    "Every line of the theorem's proof, evaluated."
+) -> dict:       # line → slack ≥ 0 up to rounding
+    """Every line of the theorem's proof, evaluated; raises as `top_singular` does.
+
+    Slack: right minus left of an inequality, the smallest over items; of an equality
+    −|difference|."""
     Y = _zero_one(Y)
     (p, s, q), r = (x[..., 0] for x in top_singular(Y)), Y.sum(0)
     i, norm = r.argmax(), np.linalg.norm(r)
-    first, rest = Y.T.tocsr()[[i]] @ p, np.arange(len(r)) != i     # y₁ᵀp₁; the other items
+    first, rest = Y.T.tocsr()[[i]] @ p, np.arange(len(r)) != i     # y₁ᵀp₁; the others
     floor, total = 1 - (r.sum() - r[i]) / s**2, p.sum()
-    return {'rᵀq₁ = σ₁ 1ᵀp₁': float(-abs(r @ q / (s * total) - 1)), 'p₁ ≥ 0 and q₁ ≥ 0': float(min(p.min(), q.min())),
-            '1ᵀp₁ ≥ y₁ᵀp₁': float(total - first[0]), 'y₁ᵀp₁ = σ₁ q₁₁': float(-abs(first[0] - s * q[i])),
-            'σ₁ q₁ᵢ ≤ √rᵢ': float((np.sqrt(r) - s * q)[rest].min(initial=np.inf)) if rest.any() else 0.,
-            'q₁₁² ≥ 1 − (‖r‖₁ − r₁)/σ₁²': float(q[i]**2 - floor), 'σ₁² ≥ r₁': float(s**2 - r[i]),
-            'cos(q₁, r) ≥ bound': float(r @ q / norm - s**2 / norm * np.sqrt(max(floor, 0)))}
+    room = (np.sqrt(r) - s * q)[rest].min(initial=np.inf) if rest.any() else 0.
+    slack = {
+        'rᵀq₁ = σ₁ 1ᵀp₁': -abs(r @ q / (s * total) - 1),
+        'p₁ ≥ 0 and q₁ ≥ 0': min(p.min(), q.min()),
+        '1ᵀp₁ ≥ y₁ᵀp₁': total - first[0],
+        'y₁ᵀp₁ = σ₁ q₁₁': -abs(first[0] - s * q[i]),
+        'σ₁ q₁ᵢ ≤ √rᵢ': room,
+        'q₁₁² ≥ 1 − (‖r‖₁ − r₁)/σ₁²': q[i]**2 - floor,
+        'σ₁² ≥ r₁': s**2 - r[i],
+        'cos(q₁, r) ≥ bound': r @ q / norm - s**2 / norm * np.sqrt(max(floor, 0))}
+    return {line: float(x) for line, x in slack.items()}
 
 # %% ../nbs/02_principal_vector.ipynb #7deb8233
+def _number(x, arg: str, ok, valid: str) -> float:
+    "x as a float; refused if it is no finite real number, or not `ok(x)`."
+    y = x.item() if getattr(x, 'ndim', None) == 0 else x
+    real = isinstance(y, Real) and not isinstance(y, bool) and abs(y) <= 1e300
+    check(real and bool(ok(y)), arg, x, valid)
+    return float(y)
+
 def _sigma1(sigma1: float, r1: float, total: float) -> float:
-    "σ₁², checked against the most popular item's count and the number of interactions."
-    ok = np.isfinite(sigma1) and r1 * (1 - 1e-6) <= sigma1**2 <= total * (1 + 1e-6)
-    check(bool(ok), 'sigma1', sigma1, f'a number with r₁ ≤ σ₁² ≤ ‖r‖₁, from {r1**.5:.6g} to {total**.5:.6g}')
-    return float(sigma1)**2
+    "σ₁², checked against the most popular item's count and the sum of all counts."
+    bounds = f'from {r1**.5:.6g} to {total**.5:.6g}'
+    fits = lambda s: s > 0 and r1 * (1 - 1e-6) <= s**2 <= total * (1 + 1e-6)
+    valid = f'a number with r₁ ≤ σ₁² ≤ ‖r‖₁, {bounds}'
+    return _number(sigma1, 'sigma1', fits, valid)**2
 
 def alignment_bound(
     r,               # (m,) item popularity, counts ≥ 0, in any order
     sigma1: float,   # largest singular value of the same binary matrix
 ) -> float:          # in [0, 1]; 0 where the root is imaginary
-    "The theorem's lower bound of cos(q₁, r), free of any distribution."
+    """The theorem's lower bound of cos(q₁, r), free of any distribution.
+
+    Raises `ValueError` for counts or a σ₁ that cannot belong together."""
     r = _popularity(r)
     s2 = _sigma1(sigma1, r.max(), r.sum())
     return float(s2 / np.linalg.norm(r) * np.sqrt(max(1 - (r.sum() - r.max()) / s2, 0)))
 
+# %% ../nbs/02_principal_vector.ipynb #4ea69719
 def alignment_bound_power_law(
     r1: float,       # count of the most popular item, > 0
     alpha: float,    # exponent > 1 with r_i ≤ r₁ i^−α for the i-th most popular item
     sigma1: float,   # largest singular value of the same binary matrix
 ) -> float:          # in [0, 1]; 0 where the root is imaginary
-    "The theorem's lower bound of cos(q₁, r) under a power law of ranks."
-    check(np.isfinite(r1) and r1 > 0, 'r1', r1, 'a count > 0')
-    check(np.isfinite(alpha) and alpha > 1, 'alpha', alpha, 'an exponent > 1: the sum of i^−α diverges otherwise and there is no such bound')
+    """The theorem's lower bound of cos(q₁, r) under a power law of ranks.
+
+    Raises `ValueError` for numbers that cannot belong together."""
+    r1 = _number(r1, 'r1', lambda x: x > 0, 'a count > 0')
+    valid = 'an exponent > 1: the sum of i^−α diverges otherwise, and there is '
+    alpha = _number(alpha, 'alpha', lambda x: x > 1, valid + 'no such bound')
     s2 = _sigma1(sigma1, r1, r1 * zeta(alpha))
-    return float(s2 / (r1 * np.sqrt(zeta(2 * alpha))) * np.sqrt(max(1 - r1 * (zeta(alpha) - 1) / s2, 0)))
+    root = np.sqrt(max(1 - r1 * (zeta(alpha) - 1) / s2, 0))
+    return float(s2 / (r1 * np.sqrt(zeta(2 * alpha))) * root)
 
 # %% ../nbs/02_principal_vector.ipynb #f01c3102
 def rank_exponents(
     r,               # (m,) item popularity, at least two items with interactions
-) -> tuple[float, float]:  # α that dominates (r_i ≤ r₁ i^−α for all i); α fitted by maximum likelihood
-    "Two exponents of the rank–popularity curve: the one under which the theorem holds for sure, and the one that fits best."
+) -> tuple[float, float]:  # α that dominates (r_i ≤ r₁ i^−α for all i); α fitted
+    """Two exponents of ranks: under which the theorem holds, and the likeliest.
+
+    Fitted by maximum likelihood, from 0 to 64. Raises `ValueError` for less than two
+    items with interactions."""
     r = np.sort(_popularity(r))[::-1]
     r = r[r > 0]
     check(len(r) > 1, 'r', f'{len(r)} item with interactions', 'at least two')
     log = np.log(np.arange(1, len(r) + 1))
     def excess(a): w = np.exp(-a * log); return w @ log / w.sum() - r @ log / r.sum()
-    return float((np.log(r[0] / r[1:]) / log[1:]).min()), float(brentq(excess, -1e-9, 64)) if excess(64) < 0 else 64.
+    dominating = float((np.log(r[0] / r[1:]) / log[1:]).min())
+    return dominating, float(brentq(excess, -1e-9, 64)) if excess(64) < 0 else 64.
 
 # %% ../nbs/02_principal_vector.ipynb #ca390260
 def alignment_bound_gap(
     r,               # (m,) item popularity, the column sums of Y
     n_users: int,    # users with at least one interaction
-    sigma1: float,   # two largest singular values of Y
-    sigma2: float,
+    sigma1: float,   # largest singular value of Y
+    sigma2: float,   # second largest, ≥ 0
 ) -> float:          # in [0, 1]; 0 where it says nothing, also for σ₁ = σ₂
-    "Lower bound of cos(q₁, r) from the gap between σ₁ and σ₂."
+    """Lower bound of cos(q₁, r) from the gap between σ₁ and σ₂.
+
+    Raises `ValueError` for numbers that cannot belong together."""
     r = _popularity(r)
-    check(n_users >= 1, 'n_users', n_users, 'an integer ≥ 1')
-    check(bool(0 <= sigma2 <= sigma1 < np.inf and sigma1 > 0), 'sigma2', sigma2, f'a number in [0, σ₁], σ₁ = {sigma1} a finite number > 0')
+    check(_whole(n_users, 1, 2**53), 'n_users', n_users, 'an integer ≥ 1')
     low = r @ r / n_users
-    check(low <= sigma1**2 * (1 + 1e-6), 'sigma1', sigma1, f'at least ‖r‖/√n_users = {low**.5:.6g}')
+    fits = lambda s: s > 0 and low <= s**2 * (1 + 1e-6)
+    sigma1 = _number(sigma1, 'sigma1', fits, f'at least ‖r‖/√n_users = {low**.5:.6g}')
+    valid = f'a number in [0, σ₁], σ₁ = {sigma1} a finite number > 0'
+    sigma2 = _number(sigma2, 'sigma2', lambda s: 0 <= s <= sigma1, valid)
     if sigma1 - sigma2 <= 1e-9 * sigma1: return 0.
-    return float(min(max((1 - sigma2**2 / low) / (1 - (sigma2 / sigma1)**2), 0), 1)**.5)
+    square = (1 - sigma2**2 / low) / (1 - (sigma2 / sigma1)**2)
+    return float(min(max(square, 0), 1)**.5)
 
 # %% ../nbs/02_principal_vector.ipynb #d35279b5
 def popularity_in_span(
     Q,   # (m, k) orthonormal columns, such as `top_singular(Y, k)[2]`
     r,   # (m,) item popularity
 ) -> np.ndarray:  # (k,) ascending, in [0, 1]; the first is cos²(q₁, r)
-    "Share of ‖r‖² in the span of the first 1, 2, …, k columns."
-    Q = np.asarray(Q, float)
-    check(Q.ndim == 2 and Q.shape[1] > 0, 'Q', f'shape {Q.shape}', 'a matrix (m, k) with k ≥ 1')
+    """Share of ‖r‖² in the span of the first 1, 2, …, k columns.
+
+    Raises `ValueError` for columns that are not orthonormal."""
+    valid = 'a matrix (m, k) with k ≥ 1'
+    Q = _numbers(Q, 'Q', valid)
+    check(Q.ndim == 2 and Q.shape[1] > 0, 'Q', f'shape {Q.shape}', valid)
     r = _popularity(r, len(Q))
-    check(bool(np.allclose(Q.T @ Q, np.eye(Q.shape[1]), atol=1e-6)), 'Q', 'columns that are not orthonormal', 'orthonormal columns')
+    fine = bool(np.allclose(Q.T @ Q, np.eye(Q.shape[1]), atol=1e-6))
+    check(fine, 'Q', 'columns that are not orthonormal', 'orthonormal columns')
     return np.cumsum((Q.T @ (r / np.linalg.norm(r)))**2)
 
 # %% ../nbs/02_principal_vector.ipynb #ad793448
+def _bounds(r: np.ndarray, users: int, s: np.ndarray, alpha: float) -> dict:
+    "The page's bounds of a data set; None where there is none."
+    try: law, why = alignment_bound_power_law(r.max(), alpha, s[0]), None
+    except ValueError as e: law, why = None, str(e)
+    gap = alignment_bound_gap(r, users, s[0], s[1]) if len(s) > 1 else None
+    theorem = alignment_bound(r, s[0])
+    return dict(theorem=theorem, power_law=law, power_law_refused=why, gap=gap)
+
 def spectra(
-    data: Interactions,   # counted from train
-    k: int = 64,          # directions, fewer where the matrix has a lower rank
+    data: Interactions,   # counted from train; at least two items with interactions
+    k: int = 64,          # directions ≥ 1, fewer where the matrix has a lower rank
 ) -> dict:                # JSON-ready
-    "What this page says of a data set, in numbers."
+    """What this page says of a data set, in numbers.
+
+    Raises `TypeError` or `ValueError` for what is no log, or one of a single item."""
+    found = type(data).__name__
+    check(isinstance(data, Interactions), 'data', found, 'Interactions', TypeError)
+    check(_whole(k, 1), 'k', k, 'an integer ≥ 1')
     Y, r = data.train, data.popularity
     users, items = int((np.diff(Y.indptr) > 0).sum()), int((r > 0).sum())
+    dominating, fitted = rank_exponents(r)
     start = time.perf_counter()
-    P, s, Q = top_singular(Y, k := min(k, users, items))
+    P, s, Q = _triples(_zero_one(Y), min(k, users, items))
     seconds, q, norm = time.perf_counter() - start, Q[:, 0], float(np.linalg.norm(r))
     correlation = float(np.corrcoef(q, r)[0, 1]) if r.min() < r.max() else None
-    dominating, fitted = rank_exponents(r)
-    try: law, why = alignment_bound_power_law(r.max(), fitted, s[0]), None
-    except ValueError as e: law, why = None, str(e)
-    bounds = dict(theorem=alignment_bound(r, s[0]), power_law=law, power_law_refused=why,
-                  gap=alignment_bound_gap(r, users, s[0], s[1]) if k > 1 else None)
-    return dict(data=dict(name=data.name, sha256=data.sha256), shape=Y.shape, users=users, items=items, interactions=int(Y.nnz), k=k,
-                r1=int(r.max()), r_norm=norm, sigma=s, p_sum=P.sum(0), cos=float(q @ r / norm), correlation=correlation,
-                share=popularity_in_span(Q, r), alpha=dict(dominating=dominating, fitted=fitted), bounds=bounds, proof=proof(Y),
-                largest_entry=dict(item_rank=int((r > r[q.argmax()]).sum()) + 1, q1=float(q.max())), seconds=seconds)
+    largest = dict(item_rank=int((r > r[q.argmax()]).sum()) + 1, q1=float(q.max()))
+    return dict(data=dict(name=data.name, sha256=data.sha256), shape=Y.shape,
+                users=users, items=items, interactions=int(Y.nnz), k=len(s),
+                r1=int(r.max()), r_norm=norm, sigma=s, p_sum=P.sum(0),
+                cos=float(q @ r / norm), correlation=correlation,
+                share=popularity_in_span(Q, r),
+                alpha=dict(dominating=dominating, fitted=fitted),
+                bounds=_bounds(r, users, s, fitted), proof=proof(Y),
+                largest_entry=largest, seconds=seconds)
 
+# %% ../nbs/02_principal_vector.ipynb #96255b77
 @command
 def resn_spectra(
     name:Param('data set, or all', str, opt=False, nargs='?')='all',
@@ -256,25 +401,42 @@ def resn_spectra(
     out:str='nbs/results/spectra',     # folder for NAME.json
 ):
     "Leading spectrum, popularity alignment and its bounds of a data set."
-    check(k >= 2, 'k', k, 'an integer ≥ 2')
+    check(_whole(k, 2), 'k', k, 'an integer ≥ 2')
+    choose(DATASETS | {'simulated': None, 'all': None}, name, 'name')
+    _folder(out)
     names = list(DATASETS) if name == 'all' else [name]
-    for n in names: choose(DATASETS | {'simulated': None, 'all': None}, n, 'name')
     for n in progress(names, len(names) > 1, desc='spectra', unit='data set'):
         d = spectra(load_dataset(n, valid=0) if n in DATASETS else load_dataset(n), k)
-        save_json(Path(out)/f'{n}.json', d | dict(provenance=provenance(f'resn_spectra {n} --k {k}')))
+        made = provenance(f'resn_spectra {n} --k {k}')
+        save_json(Path(out)/f'{n}.json', d | dict(provenance=made))
         b = d['bounds']
-        print(f"{n:13} cos(q₁, r) {d['cos']:.4f}  theorem {b['theorem']:.3f}  gap {b['gap']:.3f}  {d['seconds']:.1f} s")
+        gap = '–' if b['gap'] is None else f"{b['gap']:.3f}"
+        print(f"{n:13} cos(q₁, r) {d['cos']:.4f}  theorem {b['theorem']:.3f}  "
+              f"gap {gap}  {d['seconds']:.1f} s")
+
+def _folder(out) -> None:
+    "Refuse what cannot be a folder for results."
+    named = isinstance(out, (str, Path)) and str(out)
+    check(bool(named), 'out', out, 'a folder for results')
+    there = next(p for p in (Path(out), *Path(out).parents) if p.exists())
+    check(there.is_dir(), 'out', out, f'a folder for results: {there} is a file')
 
 # %% ../nbs/02_principal_vector.ipynb #e1d95c79
 def first_direction(
     U, V,   # (n, d), (m, d) factors of a model, arrays or tensors
-    r,      # (m,) popularity
-) -> dict:  # negative: share of scores < 0; mean: of the scores; KIND_cos, KIND_corr: cosine and correlation of q₁ with r
-    "What the first direction of a model's scores has to do with popularity: raw, centred for each user, and after the sigmoid."
-    U, V = (np.asarray(X.detach().cpu() if hasattr(X, 'detach') else X) for X in (U, V))
+    r,      # (m,) popularity, counts ≥ 0
+) -> dict:  # negative: share of scores < 0; mean: of the scores; KIND_cos, KIND_corr
+    """What the first direction of a model's scores has to do with popularity.
+
+    Cosine and correlation of q₁ with r, for raw scores, centred for each user, and
+    after the sigmoid. Raises as `principal_direction` does."""
+    _pair(U, V); _popularity(r, len(V))
+    U, V = (np.asarray(_own(X)) for X in (U, V))
     blocks = np.array_split(U, max(len(U) * len(V) >> 22, 1))
-    out = dict(negative=sum(int((B @ V.T < 0).sum()) for B in blocks) / (len(U) * len(V)), mean=float(U.mean(0) @ V.mean(0)))
-    for kind, W, activation in (('raw', V, None), ('centred', V - V.mean(0), None), ('sigmoid', V, 'sigmoid')):
+    negative = sum(int((B @ V.T < 0).sum()) for B in blocks) / (len(U) * len(V))
+    out = dict(negative=negative, mean=float(U.mean(0) @ V.mean(0)))
+    ways = ('raw', V, None), ('centred', V - V.mean(0), None), ('sigmoid', V, 'sigmoid')
+    for kind, W, activation in ways:
         q, r = principal_direction((U, W), r, activation)
         out |= {f'{kind}_cos': _cosine(q, r), f'{kind}_corr': _cosine(q, r, True)}
     return out
