@@ -540,7 +540,7 @@ def _utc(col, arg: str):
 def _decimals(s, refuse: Callable) -> np.ndarray:
     "Decimal texts as floats, as long as those that differ stay different."
     import pandas as pd
-    values = pd.to_numeric(s).to_numpy(float)
+    values = pd.to_numeric(s, errors='coerce').to_numpy(float)
     refuse(~np.isfinite(values), '', _TIMES)
     merged = pd.Series(values).duplicated(keep=False).to_numpy()
     lost = len(set(map(Decimal, s[merged]))) > len(set(values[merged]))
