@@ -84,8 +84,6 @@ def extremes(
     return pd.DataFrame(answers).T
 
 # %% ../nbs/17_verdicts.ipynb #134aedd0
-_ORDER = dict(common=0, debiased=1, uniform=2)
-
 def _bars(ax, changed, methods, places: list[tuple], metric: str, title: str) -> None:
     "One panel of `overview`."
     from resn_nb.core import COLORS
@@ -110,9 +108,8 @@ def overview(
     _has('changed', changed, 'method', 'data', 'paradigm', 'backbone')
     check(1 <= len(methods) <= 4, 'methods', methods, 'one to four names')
     use_style()
-    order = lambda s: s.map(_ORDER) if s.name == 'paradigm' else s
     t = changed[changed.method.isin(methods)]
-    t = t.sort_values(['paradigm', 'data', 'backbone'], key=order)
+    t = t.sort_values(['paradigm', 'data', 'backbone'])   # common, debiased, uniform
     places = list(dict.fromkeys(zip(t.data, t.paradigm, t.backbone)))
     check(len(places) > 0, 'changed', 'no run of these methods', ', '.join(methods))
     size = 6.4, 1.4 + .26 * len(places)
@@ -177,8 +174,8 @@ def front(
     least: int = 1,      # methods that a place must have, ≥ 1
 ):
     """Means over the seeds, and who is dominated by nobody in its place: a DataFrame
-    with the columns of `WHERE`, method, metric, popular_ratio@20, rank (by the metric, 1
-    is best) and front (bool)."""
+    with the columns of `WHERE`, method, metric, popular_ratio@20, rank (by the metric,
+    1 is best) and front (bool)."""
     for arg, v in dict(seeds=seeds, least=least).items(): _check_int(arg, v, 1)
     _has('table', table, *WHERE, 'method', 'seed', 'final', metric, 'popular_ratio@20')
     g = table[table.final].groupby([*WHERE, 'method'])
@@ -262,16 +259,12 @@ def _largest(c) -> Iterable[tuple]:
         page = '25_exp_main' if r.backbone in ('mf', 'als') else '20_exp_first_look'
         yield name, f'{paper:.1%}', ours, verdict([abs(r[metric]) >= paper]), page
 
-def _method(root) -> Iterable[tuple]:
-    "Claims about ReSN: (claim, paper, ours, verdict, page)."
-    import pandas as pd
-    runs = gather(*MAIN, 'lightgcn', 'xsimgcl', root=root)
-    c = pd.concat([changes(runs), changes(first_look(root))], ignore_index=True)
+def _judged_resn(runs, c) -> Iterable[tuple]:
+    "Claims about ReSN, of runs and changes: (claim, paper, ours, verdict, page)."
     c = c[c.method == 'resn']
-    graphs = c.backbone.isin(['lightgcn', 'xsimgcl'])
+    graphs, places = c.backbone.isin(['lightgcn', 'xsimgcl']), '25_exp_main'
     main, graph = c[~graphs], c[graphs]
     yield from _largest(main)
-    places = '25_exp_main'
     everywhere = {'popular ratio falls': main['popular_ratio@20'] < 0,
                   'NDCG@20 rises': main['ndcg@20'] > 0}
     for claim, holds in everywhere.items():
@@ -284,6 +277,13 @@ def _method(root) -> Iterable[tuple]:
     both = (graph['popular_ratio@20'] < 0) & (graph['ndcg@20'] >= -.01)
     yield ('LightGCN, XSimGCL: less popularity at no more than 1 % of NDCG@20', 'yes',
            f'{both.sum()} of {len(both)}', verdict(both), '26_exp_backbones')
+
+def _method(root) -> Iterable[tuple]:
+    "Claims about ReSN from the saved files: (claim, paper, ours, verdict, page)."
+    import pandas as pd
+    runs = gather(*MAIN, 'lightgcn', 'xsimgcl', root=root)
+    both = [changes(runs), changes(first_look(root))]
+    yield from _judged_resn(runs, pd.concat(both, ignore_index=True))
 
 # %% ../nbs/17_verdicts.ipynb #93246b82
 def claims(
