@@ -150,7 +150,7 @@ def guard():
     import torch
     from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-    sys.path.insert(0, str(ROOT))
+    sys.path[:] = [str(ROOT), *(p for p in sys.path if Path(p).resolve() != ROOT/'.ci')]  # as for the build
     os.chdir(ROOT)
     os.environ['IN_TEST'] = '1'  # as nbdev's own worker has it
     def no(name, *_, **__): raise Forbidden(f'calls {name}')
@@ -262,7 +262,7 @@ def check_entries(saved, page):
         if raw := next((x for x in inside if re.search(r'`\]\(', x)), None): yield where, f'a Markdown link within a signature: {raw.strip()[:70]}'
         if long := next((x for x in inside if len(x) > WIDE), None): yield where, f'a line of the signature of {name} has {len(long)} columns: {long[:60]}'
         for field in fields(name):
-            if not re.search(rf'^\* `{field}`: \S', md, re.M): yield where, f'field {name}.{field} has no comment in its entry: write one behind it'
+            if not re.search(rf'^\* \*\*{field}\*\*: \S', md, re.M): yield where, f'field {name}.{field} has no comment in its entry: write one behind it'
 
 
 # --- Links ---

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['signature', 'comments', 'Entry', 'links', 'Entries']
 
-# %% ../nbs/91_develop.ipynb #4fe603a9
+# %% ../nbs/91_develop.ipynb #6702027b
 import inspect, re
 from dataclasses import is_dataclass
 from importlib import import_module
@@ -17,7 +17,7 @@ from nbdev.process import Processor
 from nbdev.processors import showdoc_nm
 from nbdev.showdoc import BasicMarkdownRenderer
 
-# %% ../nbs/91_develop.ipynb #be8473c3
+# %% ../nbs/91_develop.ipynb #e1010fb5
 WIDTH = 88  # columns of code that fit on a page
 
 
@@ -38,7 +38,7 @@ def _parameter(p):
     value = '' if p.default is p.empty else equals + _default(p.default)
     return stars + p.name + kind + value
 
-# %% ../nbs/91_develop.ipynb #2783fce3
+# %% ../nbs/91_develop.ipynb #3a9e289e
 def _marked(parameters):
     "Their texts, with `/` and `*` where Python wants them"
     out, kinds = [], [p.kind for p in parameters]
@@ -59,7 +59,7 @@ def _filled(parts, width=WIDTH):
         lines[-1] += part
     return [f'    {line.rstrip()}' for line in lines]
 
-# %% ../nbs/91_develop.ipynb #8d3a9acf
+# %% ../nbs/91_develop.ipynb #8d9f0188
 def signature(
     sym,          # function, method or class
     name: str,    # name to show
@@ -76,7 +76,7 @@ def signature(
     if len(line) <= WIDTH or not parts: return line
     return '\n'.join([f'{kind} {name}(', *_filled(parts), end])
 
-# %% ../nbs/91_develop.ipynb #6193144b
+# %% ../nbs/91_develop.ipynb #c2d3f7f5
 def _twin(sym):
     "The exported twin of a data class that a page defined; else `sym` itself"
     if not is_dataclass(sym) or sym.__module__ != '__main__': return sym
@@ -86,7 +86,7 @@ def _twin(sym):
         if f'{module}.{name}' in names: return attrgetter(name)(import_module(module))
     return sym
 
-# %% ../nbs/91_develop.ipynb #4f14d0a2
+# %% ../nbs/91_develop.ipynb #b679420a
 def comments(
     sym,            # function, method or class
 ) -> dict:          # parameter → comment, and 'return'; those that have one, in order
@@ -99,7 +99,7 @@ def comments(
     order = [n for n in own if n in found]
     return {n: ' '.join(found[n].split()) for n in order if n != 'self'}
 
-# %% ../nbs/91_develop.ipynb #8c6ce471
+# %% ../nbs/91_develop.ipynb #a25008f3
 def _escaped(s):
     parts = re.split(r'(`[^`]*`)', s)
     parts[::2] = [re.sub(r'([\\*_<>$\[\]|~^@#])', r'\\\1', p) for p in parts[::2]]
@@ -108,10 +108,10 @@ def _escaped(s):
 
 def _listed(said):
     "Comments as a Markdown list"
-    names = ['returns' if n == 'return' else f'`{n}`' for n in said]
+    names = ['returns' if n == 'return' else f'**{n}**' for n in said]
     return '\n'.join(f'* {n}: {_escaped(c)}' for n, c in zip(names, said.values()))
 
-# %% ../nbs/91_develop.ipynb #37bdb8ea
+# %% ../nbs/91_develop.ipynb #10c7bd64
 class Entry(BasicMarkdownRenderer):
     "A reference entry: source link, signature, docstring, comments of the parameters"
     def __init__(self, sym, name=None, title_level=3):
@@ -122,7 +122,7 @@ class Entry(BasicMarkdownRenderer):
         said = _listed(comments(self.sym))
         return super()._repr_markdown_() + (f'\n\n{said}' if said else '')
 
-# %% ../nbs/91_develop.ipynb #49e2a9fa
+# %% ../nbs/91_develop.ipynb #37c55e93
 class _Lookup(NbdevLookup):
     def doc(self, sym):
         if not sym.rpartition('.')[2].startswith('_'): return super().doc(sym)
@@ -130,7 +130,7 @@ class _Lookup(NbdevLookup):
 
 def _data(output): return output.get('data', {})
 
-# %% ../nbs/91_develop.ipynb #b204fcf1
+# %% ../nbs/91_develop.ipynb #1a7f1ee4
 def links(
     cell,   # processed cell; changed in place
 ):
@@ -141,7 +141,7 @@ def links(
         if md := data.get('text/markdown'):
             data['text/markdown'] = known.linkify(''.join(md)).splitlines(True)
 
-# %% ../nbs/91_develop.ipynb #450c1282
+# %% ../nbs/91_develop.ipynb #3d63ed8f
 _entry = re.compile(r'^show_doc\(([\w.]+)', re.M)
 _block = re.compile(r'```python\n.*?\n```\n*', re.S)
 _public = {'export', 'exports'}
@@ -159,7 +159,7 @@ def _definitions(cell):
     body = cell.parsed_() or []
     return [showdoc_nm(o) for o in body if hasattr(o, 'name')]
 
-# %% ../nbs/91_develop.ipynb #eb61a7e7
+# %% ../nbs/91_develop.ipynb #54a0e665
 def _special(name): return name.rpartition('.')[2].startswith('__')
 
 
@@ -170,7 +170,7 @@ def _unsigned(cell):
             rest = _block.sub('', ''.join(md), count=1)
             data['text/markdown'] = rest.splitlines(True)
 
-# %% ../nbs/91_develop.ipynb #fd37a5b2
+# %% ../nbs/91_develop.ipynb #1dcc2ae0
 class Entries(Processor):
     "Reference entries in the order of the code, none for special methods"
     def __init__(self, nb):
