@@ -17,12 +17,12 @@ from fastcore.script import Param
 
 from .core import check, choose, command, provenance, save_json
 from .data import DATASETS, Interactions, load_dataset, simulate
+from .theory import _folder, _number, _pair, _whole
 
 # %% ../nbs/03_dimension_collapse.ipynb #922dddb0
 from .metrics import evaluate
 from .models import MF
-from .theory import _folder, _number, _pair, _state, _whole
-from .theory import alignment, descend, dominance, effective_rank
+from .theory import _state, alignment, descend, dominance, effective_rank
 from .theory import first_direction, mode_strengths, score_triples
 from .theory import start_strengths, top_items, top_singular
 from .train import fit
