@@ -446,144 +446,240 @@ def score_triples(
     U,               # (n, d) user factors, array or tensor
     V,               # (m, d) item factors
     r=None,          # (m,) popularity: the sign is chosen so that q₁ · r ≥ 0
-    centre: bool = False,   # subtract each user's mean score first; no ranking changes
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # P (n, k), σ (k,) descending and > 0, Q (m, k); k ≤ d
-    "Singular triples of U Vᵀ, without forming it."
-    U, V = (np.asarray(X.detach().cpu() if hasattr(X, 'detach') else X, float) for X in (U, V))
-    check(U.ndim == V.ndim == 2 and U.shape[1] == V.shape[1], 'U, V', f'shapes {U.shape}, {V.shape}', 'matrices (n, d) and (m, d)')
+    centre: bool = False,   # subtract each user's mean score; no ranking changes
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Singular triples of U Vᵀ, without forming it: P (n, k), σ (k,), Q (m, k), k ≤ d.
+
+    σ descending and > 0. Raises `ValueError` or `TypeError` for what are no finite
+    factors, and for scores that are all zero."""
+    (U, V), r = _pair(U, V), None if r is None else _popularity(r, len(V))
+    check(isinstance(centre, bool), 'centre', centre, 'True or False')
     size = np.linalg.norm(U) * np.linalg.norm(V)
     if centre: V = V - V.mean(0)
     (A, R), (B, T) = np.linalg.qr(U), np.linalg.qr(V)
     P, s, Qt = np.linalg.svd(R @ T.T)
     k = int((s > max(1e-12 * s[0], 1e-14 * size)).sum())
-    check(k > 0, 'U, V', 'scores that are all zero' + (' after centring' if centre else ''), 'at least one score other than zero')
+    found = 'scores that are all zero' + (' after centring' if centre else '')
+    check(k > 0, 'U, V', found, 'at least one score other than zero')
     P, s, Q = A @ P[:, :k], s[:k], B @ Qt[:k].T
-    if r is not None and Q[:, 0] @ _popularity(r, len(Q)) < 0: P, Q = -P, -Q
+    if r is not None and Q[:, 0] @ r < 0: P, Q = -P, -Q
     return P, s, Q
 
+# %% ../nbs/03_dimension_collapse.ipynb #25b39951
 def top_items(
-    U: np.ndarray,   # (n, d)
-    V: np.ndarray,   # (m, d)
+    U,               # (n, d) user factors, array or tensor
+    V,               # (m, d) item factors
 ) -> np.ndarray:     # (n,) item ids
-    "Each user's best item of all m by the scores U Vᵀ; ties go to the lower id. Scores in blocks of 32 MB."
-    step = max(2**22 // len(V), 1)
-    return np.concatenate([(U[a:a + step] @ V.T).argmax(1) for a in range(0, len(U), step)])
+    """Each user's best item by the scores U Vᵀ; ties go to the lower id.
 
+    Scores in blocks of 32 MB. Raises as `score_triples` does."""
+    _pair(U, V)
+    U, V = (np.asarray(_own(X)) for X in (U, V))
+    step = max(2**22 // len(V), 1)
+    blocks = (U[a:a + step] @ V.T for a in range(0, len(U), step))
+    return np.concatenate([B.argmax(1) for B in blocks])
+
+# %% ../nbs/03_dimension_collapse.ipynb #8e569231
 def effective_rank(
     s,   # (k,) singular values ≥ 0, not all zero
 ) -> float:   # 1 … k
-    "exp of the entropy of σ²/Σσ² (Roy and Vetterli 2007, there for σ instead of σ²): how many directions share the energy."
-    s = np.asarray(s, float)
-    check(s.ndim == 1 and bool(np.isfinite(s).all() and (s >= 0).all() and s.any()), 's', s[:3], 'singular values ≥ 0, not all zero')
+    """How many directions share the energy: exp of the entropy of σ²/Σσ².
+
+    After Roy and Vetterli 2007, who have σ instead of σ². Raises `ValueError` for what
+    are no singular values."""
+    valid = 'singular values ≥ 0, not all zero'
+    s = _numbers(s, 's', valid)
+    fine = s.ndim == 1 and bool(np.isfinite(s).all() and (s >= 0).all() and s.any())
+    check(fine, 's', s[:3] if s.ndim else s, valid)
     w = s[s > 0]**2 / (s**2).sum()
     return float(np.exp(-(w * np.log(w)).sum()))
 
 # %% ../nbs/03_dimension_collapse.ipynb #b15b25e5
 def _head(head, m: int) -> np.ndarray:  # (m,) bool
-    head = np.asarray(head)
-    check(head.shape == (m,) and head.dtype == bool and head.any(), 'head', f'{head.dtype} {head.shape}, {int(head.sum()) if head.size else 0} items',
-          f'a mask ({m},) of bool with at least one item')
+    "A mask of the head items, checked."
+    try: head = np.asarray(_own(head))
+    except (TypeError, ValueError, RuntimeError): head = np.array(None)
+    fine = head.shape == (m,) and head.dtype == bool and bool(head.any())
+    valid = f'a mask ({m},) of bool with at least one item'
+    check(fine, 'head', f'{head.dtype} {head.shape}', valid)
     return head
 
+def _right(Q) -> np.ndarray:  # (m, d)
+    "Right singular vectors, checked."
+    valid = 'a matrix (m, d) with d ≥ 1'
+    Q = _numbers(Q, 'Q', valid)
+    check(Q.ndim == 2 and Q.shape[1] > 0, 'Q', f'shape {Q.shape}', valid)
+    check(bool(np.isfinite(Q).all()), 'Q', 'NaN or infinite entries', 'finite entries')
+    return Q
+
 def head_advantage(
-    Q,                        # (m, d) right singular vectors, the first one the popularity direction
+    Q,                        # (m, d) right singular vectors, the first the popularity
     head,                     # (m,) bool: the head items
     leverage: bool = False,   # use all columns of Q, not the first alone
-) -> float:                   # c ≥ 0; 0: the head does not lead in q₁; inf: nothing can overturn it
-    "The theorem's c: a user with c σ₁ p₁ᵤ > ‖eᵤ‖ has a head item on top."
-    Q = np.asarray(Q, float)
-    check(Q.ndim == 2 and Q.shape[1] > 0, 'Q', f'shape {Q.shape}', 'a matrix (m, d) with d ≥ 1')
+) -> float:  # c ≥ 0; 0: the head does not lead in q₁; inf: nothing can overturn it
+    """The theorem's c: a user with c σ₁ p₁ᵤ > ‖eᵤ‖ has a head item on top.
+
+    Raises `ValueError` or `TypeError` for what is no matrix or no mask."""
+    Q = _right(Q)
     head = _head(head, len(Q))
+    check(isinstance(leverage, bool), 'leverage', leverage, 'True or False')
     if head.all(): return np.inf
-    lead, best, rest = np.flatnonzero(head)[np.argsort(-Q[head, 0], kind='stable')], 0., Q[~head]
-    for size in np.unique(np.append(2**np.arange(int(np.log2(len(lead))) + 1), len(lead))):
+    lead, rest = np.flatnonzero(head)[np.argsort(-Q[head, 0], kind='stable')], Q[~head]
+    sizes, best = np.append(2**np.arange(int(np.log2(len(lead))) + 1), len(lead)), 0.
+    for size in np.unique(sizes):
         w = Q[lead[:size]].mean(0)
         gap = w[0] - rest[:, 0]
         if gap.min() <= 1e-9: continue    # a tie up to rounding is no lead
-        nu = np.linalg.norm(w[1:] - rest[:, 1:], axis=1) if leverage else np.sqrt(np.maximum(1 / size + 1 - gap**2, 0))
+        if leverage: nu = np.linalg.norm(w[1:] - rest[:, 1:], axis=1)
+        else: nu = np.sqrt(np.maximum(1 / size + 1 - gap**2, 0))
         best = max(best, float((gap / np.maximum(nu, 1e-300)).min()))
     return best if best < 1e200 else np.inf
 
 # %% ../nbs/03_dimension_collapse.ipynb #2742858a
+def _lead(c, arg: str = 'c') -> float:
+    "A number ≥ 0, inf included."
+    c = c.item() if getattr(c, 'ndim', None) == 0 else c
+    real = isinstance(c, Real) and not isinstance(c, bool) and c >= 0
+    check(real and (c <= 1e300 or c == np.inf), arg, c, 'a number ≥ 0')
+    return float(c)
+
+def _descending(s) -> np.ndarray:  # (d,)
+    "Singular values, checked."
+    valid = 'singular values in descending order, the first > 0'
+    s = _numbers(s, 's', valid)
+    fine = s.ndim == 1 and len(s) > 0 and bool(np.isfinite(s).all() and s[0] > 0)
+    ordered = fine and s[-1] >= 0 and bool((np.diff(s) <= 1e-9 * s[0]).all())
+    check(bool(ordered), 's', s[:3] if s.ndim else s, valid)
+    return s
+
 def overturned(
     s,           # (d,) singular values, descending
     c: float,    # `head_advantage`
 ) -> float:      # κ² ≥ 0, possibly inf
-    "κ² = Σ_{k>1} σ_k² / (c σ₁)²: the largest weight in p₁² that users without a head item on top can have."
-    s = np.asarray(s, float)
-    check(s.ndim == 1 and len(s) > 0 and bool(np.isfinite(s).all() and s[0] > 0 and s[-1] >= 0 and (np.diff(s) <= 1e-9 * s[0]).all()), 's', s[:3],
-          'singular values in descending order, the first > 0')
-    check(c >= 0, 'c', c, 'a number ≥ 0')
+    """κ² = Σ_{k>1} σ_k² / (c σ₁)²: the most weight in p₁² without a head item on top.
+
+    Raises `ValueError` for what are no singular values, or no c."""
+    s, c = _descending(s), _lead(c)
     rest = float((s[1:]**2).sum() / s[0]**2)
     return 0. if rest == 0 and c > 0 else np.inf if c == 0 else rest / c**2
 
+# %% ../nbs/03_dimension_collapse.ipynb #98a29658
 def share_bound(
     kappa2: float,   # κ² ≥ 0
     p1,              # (n,) first left singular vector; or a = 1ᵀp₁/√n, a number
 ) -> float:          # in [0, 1]; 0 where it says nothing
-    "Lower bound of the share of users with a head item on top."
-    check(kappa2 >= 0, 'kappa2', kappa2, 'a number ≥ 0')
-    p1 = np.asarray(p1, float)
+    """Lower bound of the share of users with a head item on top.
+
+    Raises `ValueError` for what is no κ², no unit vector and no cosine."""
+    kappa2 = _lead(kappa2, 'kappa2')
+    p1 = _numbers(p1, 'p1', 'a cosine in [-1, 1], or the vector')
     if p1.ndim == 0:
-        check(abs(p1) <= 1 + 1e-9, 'p1', float(p1), 'a cosine in [-1, 1], or the vector')
-        angle = np.arcsin(min(kappa2, 1)**.5) + np.arccos(min(p1, 1))
+        fine = bool(abs(p1) <= 1 + 1e-9)
+        check(fine, 'p1', float(p1), 'a cosine in [-1, 1], or the vector')
+        angle = np.arcsin(min(kappa2, 1)**.5) + np.arccos(np.clip(p1, -1, 1))
         return float(np.cos(angle)**2) if kappa2 < 1 and angle < np.pi / 2 else 0.
-    check(p1.ndim == 1 and abs(p1 @ p1 - 1) < 1e-6, 'p1', f'length {np.linalg.norm(p1):.6g}', 'a vector (n,) of length 1')
+    unit = p1.ndim == 1 and abs(p1 @ p1 - 1) < 1e-6
+    found = f'length {np.linalg.norm(p1):.6g}'
+    check(bool(unit), 'p1', found, 'a vector (n,) of length 1')
     weight = np.cumsum(np.sort(p1[p1 > 0]**2))
     return float((weight > kappa2 * (1 + 1e-9)).sum() / len(p1))
 
+# %% ../nbs/03_dimension_collapse.ipynb #5f92c1bf
 def certified(
     P,           # (n, d) left singular vectors
-    s,           # (d,)
+    s,           # (d,) singular values, descending
     c: float,    # `head_advantage`
 ) -> np.ndarray:  # (n,) bool
-    "Users who have a head item on top for certain, by their own ‖eᵤ‖."
+    """Users who have a head item on top for certain, by their own ‖eᵤ‖.
+
+    Raises `ValueError` or `TypeError` for what are no triples, or no c."""
+    (P, s), c = _left(P, s), _lead(c)
     lead = s[0] * P[:, 0]
     rest = np.sqrt(np.square(P[:, 1:] * s[1:]).sum(1))
-    return (lead > 1e-12 * s[0]) & (rest * (1 + 1e-9) < (c * lead if np.isfinite(c) else np.inf))
+    most = c * lead if np.isfinite(c) else np.inf
+    return (lead > 1e-12 * s[0]) & (rest * (1 + 1e-9) < most)
+
+def _left(P, s) -> tuple[np.ndarray, np.ndarray]:  # (n, d), (d,)
+    "Left singular vectors and their values, checked."
+    s = _descending(s)
+    valid = f'a matrix (n, {len(s)}), a column for each singular value'
+    P = _numbers(P, 'P', valid)
+    check(P.ndim == 2 and P.shape[1] == len(s), 'P', f'shape {P.shape}', valid)
+    check(bool(np.isfinite(P).all()), 'P', 'NaN or infinite entries', 'finite entries')
+    return P, s
 
 # %% ../nbs/03_dimension_collapse.ipynb #9d95a6dd
-def dominance_proof(
-    P, s, Q,   # triples of the scores: (n, d), (d,), (m, d)
-    head,      # (m,) bool
-) -> dict:     # line → slack ≥ 0 up to rounding; equalities: −|relative difference|. Dense in blocks: cost n m d
-    "Every line of the proof above, evaluated, for the plain c and for the one with leverage."
-    P = P[np.abs(P * s).max(1) > 1e-12 * s[0]]
-    head, E, out = _head(head, len(Q)), P[:, 1:] * s[1:], {}
-    norms, total, p = np.linalg.norm(E, axis=1), float((s[1:]**2).sum()), P[:, 0]
-    out['Σ‖eᵤ‖² = Σσ²'] = -abs(float((norms**2).sum()) - total) / s[0]**2
-    out['eᵤ ⟂ q₁'] = -float(abs(E @ (Q[:, 1:].T @ Q[:, 0])).max(initial=0)) / s[0]
+def _fails(P, s, Q, head: np.ndarray) -> np.ndarray:  # (n,) bool
+    "Users without a head item strictly on top; scores in blocks."
     step, best, other = max(2**21 // len(Q), 1), [], []
     for b in range(0, len(P), step):
         Z = P[b:b + step] * s @ Q.T
-        best.append(Z[:, head].max(1)); other.append(Z[:, ~head].max(1, initial=-np.inf))
-    fails = np.concatenate(best) <= np.concatenate(other) + 1e-12 * s[0]
+        best.append(Z[:, head].max(1))
+        other.append(Z[:, ~head].max(1, initial=-np.inf))
+    return np.concatenate(best) <= np.concatenate(other) + 1e-12 * s[0]
+
+def _seen(P, s, Q, head) -> tuple:  # P, s, Q, head
+    "Triples of the users whose scores are not all zero, checked."
+    (P, s), Q = _left(P, s), _right(Q)
+    valid = f'a matrix (m, {len(s)}), a column for each singular value'
+    check(Q.shape[1] == len(s), 'Q', f'shape {Q.shape}', valid)
+    keep = np.abs(P * s).max(1) > 1e-12 * s[0]
+    check(bool(keep.any()), 'P', 'scores that are all zero', 'at least one that is not')
+    return P[keep], s, Q, _head(head, len(Q))
+
+def dominance_proof(
+    P, s, Q,   # triples of the scores: (n, d), (d,), (m, d)
+    head,      # (m,) bool: the head items
+) -> dict:     # line → slack ≥ 0 up to rounding; equalities: −|relative difference|
+    """Every line of the proof above, for the plain c and for the one with leverage.
+
+    Dense in blocks, cost n m d. Raises as `dominance` does."""
+    P, s, Q, head = _seen(P, s, Q, head)
+    E, out, p = P[:, 1:] * s[1:], {}, P[:, 0]
+    norms, total = np.linalg.norm(E, axis=1), float((s[1:]**2).sum())
+    out['Σ‖eᵤ‖² = Σσ²'] = -abs(float((norms**2).sum()) - total) / s[0]**2
+    off = abs(E @ (Q[:, 1:].T @ Q[:, 0])).max(initial=0)
+    out['eᵤ ⟂ q₁'] = -float(off) / s[0]
+    fails = _fails(P, s, Q, head)
     share, a = 1 - fails.mean(), p.sum() / len(p)**.5
     for name, leverage in (('', False), (', leverage', True)):
-        c = head_advantage(Q, head, leverage); k2 = overturned(s, c); bound = share_bound(k2, p / np.linalg.norm(p))
+        c = head_advantage(Q, head, leverage)
+        k2 = overturned(s, c)
+        bound = share_bound(k2, p / np.linalg.norm(p))
         f = fails & (p > 1e-12)
-        slack = (norms - c * s[0] * p)[f].min(initial=np.inf) / s[0] if np.isfinite(c) and f.any() else 0.
-        if np.isfinite(c): out['c σ₁ p₁ᵤ ≤ ‖eᵤ‖ where u fails' + name] = float(slack)
-        out['Σ p₁ᵤ² ≤ κ² over who fails' + name] = float(min(k2, 1e300) - (p[f]**2).sum())
+        finite = np.isfinite(c)
+        room = (norms - c * s[0] * p)[f] if finite else np.zeros(0)
+        slack = room.min() / s[0] if len(room) else 0.
+        if finite: out['c σ₁ p₁ᵤ ≤ ‖eᵤ‖ where u fails' + name] = float(slack)
+        weight = float(min(k2, 1e300) - (p[f]**2).sum())
+        out['Σ p₁ᵤ² ≤ κ² over who fails' + name] = weight
         out['share ≥ certified' + name] = float(share - certified(P, s, c).mean())
         out['share ≥ bound from p₁' + name] = float(share - bound)
-        out['bound from p₁ ≥ bound from a' + name] = bound - share_bound(k2, min(a, 1.))
+        from_a = bound - share_bound(k2, min(a, 1.))
+        out['bound from p₁ ≥ bound from a' + name] = from_a
     return out
 
 # %% ../nbs/03_dimension_collapse.ipynb #89111608
 def dominance(
     P, s, Q,   # triples of the scores: (n, d), (d,), (m, d)
-    head,      # (m,) bool
-) -> dict:     # share: true share of users with a head item on top; plain, leverage: c, κ² and the guaranteed shares
-    "The theorem on given scores. Users whose scores are all zero are left out."
-    keep = np.abs(P * s).max(1) > 1e-12 * s[0]
-    P, head = P[keep], _head(head, len(Q))
-    out = dict(share=float(head[top_items((P * s).astype(np.float32), Q.astype(np.float32))].mean()), a=float(P[:, 0].sum() / len(P)**.5))
+    head,      # (m,) bool: the head items
+) -> dict:     # share, a; plain, leverage: c, κ² and the guaranteed shares
+    """The theorem on given scores; users whose scores are all zero are left out.
+
+    share: true share of users with a head item on top; a: cosine of p₁ with 1; None for
+    an infinite c or κ². Raises `ValueError` or `TypeError` for what are no triples."""
+    P, s, Q, head = _seen(P, s, Q, head)
+    top = top_items((P * s).astype(np.float32), Q.astype(np.float32))
+    out = dict(share=float(head[top].mean()), a=float(P[:, 0].sum() / len(P)**.5))
+    p1 = P[:, 0] / np.linalg.norm(P[:, 0])
     for name in ('plain', 'leverage'):
         c = head_advantage(Q, head, name == 'leverage')
         k2 = overturned(s, c)
-        out[name] = dict(c=c if np.isfinite(c) else None, kappa2=k2 if np.isfinite(k2) else None, from_a=share_bound(k2, min(out['a'], 1.)),
-                         from_p1=share_bound(k2, P[:, 0] / np.linalg.norm(P[:, 0])), certified=float(certified(P, s, c).mean()))
+        finite = lambda x: x if np.isfinite(x) else None
+        out[name] = dict(c=finite(c), kappa2=finite(k2),
+                         from_a=share_bound(k2, min(out['a'], 1.)),
+                         from_p1=share_bound(k2, p1),
+                         certified=float(certified(P, s, c).mean()))
     return out
 
 # %% ../nbs/03_dimension_collapse.ipynb #8c5a2d4f
@@ -592,37 +688,90 @@ def logistic_mode(
     eps,     # strength at t = 0, ≥ 0
     t,       # time ≥ 0
 ) -> np.ndarray:   # strength s(t)
-    "Strength of one mode under gradient flow on ½‖Y − U Vᵀ‖²."
-    sigma, eps, t = (np.asarray(v, float) for v in (sigma, eps, t))
-    check(bool((sigma > 0).all()), 'sigma', sigma.ravel()[:3], 'singular values > 0')
-    check(bool((eps >= 0).all()), 'eps', eps.ravel()[:3], 'strengths ≥ 0')
-    check(bool((t >= 0).all()), 't', t.ravel()[:3], 'times ≥ 0')
+    """Strength of one mode under gradient flow on ½‖Y − U Vᵀ‖².
+
+    Raises `ValueError` or `TypeError` for numbers out of range, or shapes that do not
+    broadcast."""
+    valid = dict(sigma='singular values > 0', eps='strengths ≥ 0', t='times ≥ 0')
+    args = dict(sigma=sigma, eps=eps, t=t)
+    args = {k: _numbers(x, k, valid[k]) for k, x in args.items()}
+    for k, x in args.items():
+        fine = np.isfinite(x).all() and (x >= 0).all() and (k != 'sigma' or x.all())
+        check(bool(fine), k, x.ravel()[:3], valid[k])
+    sigma, eps, t = args.values()
+    try: np.broadcast_shapes(sigma.shape, eps.shape, t.shape)
+    except ValueError: check(False, 'sigma, eps, t', [x.shape for x in args.values()],
+                             'shapes that broadcast')
     return sigma * eps / (eps + (sigma - eps) * np.exp(-2 * sigma * t))
+
+# %% ../nbs/03_dimension_collapse.ipynb #7cb2af2d
+def _fit_together(U, V, P, Q) -> tuple[np.ndarray, ...]:
+    "Factors and modes of one matrix, checked."
+    (U, V), (P, Q) = _pair(U, V), _pair(P, Q)
+    shapes = [X.shape for X in (U, V, P, Q)]
+    fine = len(U) == len(P) and len(V) == len(Q)
+    check(fine, 'U, V, P, Q', shapes, '(n, d), (m, d), (n, K) and (m, K)')
+    return U, V, P, Q
 
 def start_strengths(
     U, V,   # the start: (n, d), (m, d)
     P, Q,   # (n, K), (m, K) leading singular vectors of Y
 ) -> np.ndarray:  # (K,) ε_k ≥ 0
-    "What of a start goes into each mode: ε for `logistic_mode`. Exact for a spectral start, first order for a small random one."
+    """What of a start goes into each mode: ε for `logistic_mode`.
+
+    Exact for a spectral start, first order for a small random one. Raises `ValueError`
+    for shapes that do not fit."""
+    U, V, P, Q = _fit_together(U, V, P, Q)
     R = np.linalg.qr((U.T @ P + V.T @ Q) / 2)[1]
     return np.append(np.diag(R)**2, np.zeros(max(P.shape[1] - len(R), 0)))
 
-def mode_strengths(U, V, P, Q) -> np.ndarray:  # (K,) p_kᵀ U Vᵀ q_k
-    "How far each mode of Y is present in the scores U Vᵀ; σ_k where it is fully learnt."
+def mode_strengths(
+    U, V,   # factors: (n, d), (m, d)
+    P, Q,   # (n, K), (m, K) leading singular vectors of Y
+) -> np.ndarray:  # (K,) p_kᵀ U Vᵀ q_k
+    """How far each mode of Y is present in the scores U Vᵀ; σ_k where fully learnt.
+
+    Raises `ValueError` for shapes that do not fit."""
+    U, V, P, Q = _fit_together(U, V, P, Q)
     return ((P.T @ U) * (Q.T @ V)).sum(1)
+
+# %% ../nbs/03_dimension_collapse.ipynb #e3b96793
+_MOST_STEPS = 10**6
+
+def _state(Y, U, V, steps) -> None:
+    "Refuse what no iteration can start from."
+    kind = type(Y).__name__
+    sparse = sp.issparse(Y) and Y.ndim == 2 and Y.dtype.kind in 'biuf'
+    check(sparse, 'Y', kind, 'a scipy sparse matrix of real numbers', TypeError)
+    finite = bool(np.isfinite(Y.data).all())
+    check(finite, 'Y', 'NaN or infinite entries', 'finite entries')
+    arrays = all(isinstance(X, np.ndarray) for X in (U, V))
+    kinds = f'{type(U).__name__}, {type(V).__name__}'
+    check(arrays, 'U, V', kinds, 'two numpy arrays', TypeError)
+    _pair(U, V)
+    fits = (len(U), len(V)) == Y.shape
+    valid = f'({Y.shape[0]}, d) and ({Y.shape[1]}, d)'
+    check(fits, 'U, V', f'shapes {U.shape}, {V.shape}', valid)
+    valid = f'an integer from 0 to {_MOST_STEPS}'
+    check(_whole(steps, 0, _MOST_STEPS), 'steps', steps, valid)
 
 def descend(
     Y,              # (n, m) scipy sparse matrix
-    U, V,           # the start: (n, d), (m, d)
+    U, V,           # the start: (n, d), (m, d), arrays
     lr: float,      # step η > 0; stable for η σ₁ < 1
-    steps: int,     # ≥ 0
+    steps: int,     # 0 … 10⁶
 ):                  # yields (step, U, V) for step = 0 … steps
-    "Gradient descent on ½‖Y − U Vᵀ‖²; a step costs O((nnz + (n + m) d) d), nothing dense."
-    check(np.isfinite(lr) and lr > 0, 'lr', lr, 'a finite number > 0')
-    fits = U.shape == (Y.shape[0], V.shape[1]) and len(V) == Y.shape[1]
-    check(fits, 'U, V', f'shapes {U.shape}, {V.shape}', f'({Y.shape[0]}, d) and ({Y.shape[1]}, d)')
+    """Gradient descent on ½‖Y − U Vᵀ‖²; a step costs O((nnz + (n + m) d) d).
+
+    Raises `ValueError` or `TypeError` for what is no start or no step, and
+    `FloatingPointError` where it diverges."""
+    _state(Y, U, V, steps)
+    lr = _number(lr, 'lr', lambda x: x > 0, 'a finite number > 0')
     Yt = Y.T.tocsr()
     for step in range(steps + 1):
-        if not np.isfinite(U).all(): raise FloatingPointError(f'descent diverged at step {step}; lr was {lr:g}, try one below 1/σ₁')
+        if not np.isfinite(U).all():
+            raise FloatingPointError(f'descent diverged at step {step}; lr was {lr:g}, '
+                                     'try one below 1/σ₁')
         yield step, U, V
-        with np.errstate(all='ignore'): U, V = U + lr * (Y @ V - U @ (V.T @ V)), V + lr * (Yt @ U - V @ (U.T @ U))
+        with np.errstate(all='ignore'):
+            U, V = (U + lr * (Y @ V - U @ (V.T @ V)), V + lr * (Yt @ U - V @ (U.T @ U)))
