@@ -424,9 +424,11 @@ def _check_run(c: dict) -> None:
     name = c.get('method', 'resn')
     method = choose(METHODS, name, 'method')
     build = choose(MODELS, c.get('model', 'mf'), 'model')
-    known = _OF_DATA | _OF_ALS | {f.name for f in fields(Config)} | set(options_of(method))
+    known = _OF_DATA | _OF_ALS | {f.name for f in fields(Config)}
+    known |= set(options_of(method))
     for f in (fit, build): known |= set(inspect.signature(f).parameters)
-    for k in c: check(k in known - _OF_RUN, 'option', k, f'an option of fit with method {name}')
+    valid = f'an option of fit with method {name}'
+    for k in c: check(k in known - _OF_RUN, 'option', k, valid)
     make_method(name, **{k: v for k, v in c.items() if k in options_of(method)})
     loss = c.get('loss', 'mse')
     valid = f'{" or ".join(method.losses)} for method {name}: {method.because}'
@@ -895,7 +897,7 @@ def _tell(study, r, space: dict) -> None:
         values=[r.valid_ndcg, r.valid_popular_ratio]))
 
 def _study(runs, folder: Path, space: dict):
-    "The study of one method on one data set; it is told the runs that it does not know."
+    "The study of one method on one data set; it is told what it does not know yet."
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
