@@ -443,7 +443,7 @@ def _bench(name: str, out: Path, options: str = '', **kwargs) -> None:
 
 @command
 def resn_bench(
-    name:Param('benchmark, or spectral; --list shows all', str, opt=False, nargs='?')=None,
+    name:Param('benchmark; --list shows all', str, opt=False, nargs='?')=None,
     out:str=None,      # JSON file, for spectral a folder; default: in nbs/results/bench
     recbole:str=None,  # for train, lightgcn: Python that has RecBole 1.2.1
     implicit:str=None, # for als: Python that has implicit 0.7.3

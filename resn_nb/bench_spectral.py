@@ -441,7 +441,7 @@ _GPU = [(10 * _M, _M, 64, 'popularity', _F), (10 * _M, _M, 64, 'random', _F),
         *[(200_000, 100_000, d, 'popularity', _F) for d in (16, 64, 128, 256)]]
 
 def on_gpu(
-    sizes=_GPU,                            # of the roofline, see `roofline`
+    sizes=None,                            # of the roofline; None: all of `_GPU`
     ratios=(.3, .9, .99, .999, 1 - 1e-6),  # σ₂/σ₁
     steps=STEPS,                           # (factors, users a batch)
     world=(6000, 4000, 160),               # users, items, interactions a user
@@ -457,7 +457,7 @@ def on_gpu(
     return dict(
         name=torch.cuda.get_device_name(),
         dense=against_dense(*beside, repeats=repeats, **here),
-        roofline=[roofline(*s, repeats=repeats, **here) for s in sizes],
+        roofline=[roofline(*s, repeats=repeats, **here) for s in sizes or _GPU],
         gap=by_gap(ratios, seeds=1, **here),
         step=on_steps(simulate(users, items, per_user=per), steps, **here))
 

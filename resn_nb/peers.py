@@ -107,7 +107,7 @@ def ranking_quality(
 class Race:
     """The evaluations of one run."""
 
-    split: Split
+    split: Split  # what is ranked and judged
     target: float | None  # NDCG@20 to stop at
     history: list[dict[str, Any]] = field(default_factory=list)  # one row a look
     eval_s: float = 0.0  # seconds of the peer's own evaluations
@@ -183,13 +183,13 @@ def recbole_workplace(split: Split) -> Iterator[Path]:
 class RecBole:
     """A model of RecBole, made ready to train on a split."""
 
-    model: Any
-    trainer: Any
+    model: Any  # RecBole's module
+    trainer: Any  # RecBole's
     train: Any  # RecBole's loader of training batches
     test: Any  # RecBole's loader for its own evaluation
     users: Any  # RecBole's id of each of our users; 0 is its padding
     items: Any  # RecBole's id of each of our items
-    settings: dict[str, Any]
+    settings: dict[str, Any]  # that decided the run
     setup_s: float  # seconds until it was ready
 
 
