@@ -18,25 +18,30 @@ from .core import check
 
 # %% ../nbs/13_als.ipynb #88d5a808
 def _csr(C: sp.csr_array, dtype, device) -> Tensor:   # (n, m), all stored entries 1
-    "The pattern of `C` as a sparse tensor; 32-bit indices, which the kernels are quickest with."
+    "The pattern of `C` as a sparse tensor; 32-bit indices, quickest for the kernels."
     wide = np.int32 if max(C.nnz, *C.shape) < 2**31 else np.int64
-    crow, cols = (torch.from_numpy(x.astype(wide)).to(device) for x in (C.indptr, C.indices))
-    return torch.sparse_csr_tensor(crow, cols, torch.ones(C.nnz, dtype=dtype, device=device), C.shape, check_invariants=False)
+    to = lambda x: torch.from_numpy(x.astype(wide)).to(device)
+    ones = torch.ones(C.nnz, dtype=dtype, device=device)
+    return torch.sparse_csr_tensor(to(C.indptr), to(C.indices), ones, C.shape,
+                                   check_invariants=False)
 
-def _gram(X: Tensor, Y: Tensor, rows: int = 1 << 15) -> Tensor:   # (d, d) float64, on the CPU
+def _gram(X: Tensor, Y: Tensor, rows: int = 1 << 15) -> Tensor:   # (d, d) float64, CPU
     "XᵀY, in blocks of rows."
-    return sum(x.double().T @ y.double() for x, y in zip(X.split(rows), Y.split(rows))).cpu()
+    blocks = zip(X.split(rows), Y.split(rows))
+    return sum(x.double().T @ y.double() for x, y in blocks).cpu()
 
 def _dot(X: Tensor, Y: Tensor) -> float:
-    "Sum of the entries of X∘Y; rows in the tensors' own precision, their sum in float64."
+    "Sum of the entries of X∘Y; rows in the tensors' precision, their sum in float64."
     return torch.linalg.vecdot(X, Y).sum(dtype=torch.float64).item()
 
+# %% ../nbs/13_als.ipynb #a7add58a
 class _Side:
-    "The normal equations of all rows of one side (users, or items), the other side's factors Y fixed."
+    "The normal equations of all rows of one side, the other side's factors Y fixed."
     def __init__(self, C: sp.csr_array, alpha: float, reg: float, dtype, device):
         self.S, self.alpha, self.reg = _csr(C, dtype, device), alpha, reg
-        self.degree = self.S.crow_indices().diff().to(dtype)[:, None]                                            # (n, 1)
-        self.share = torch.from_numpy(np.bincount(C.indices, minlength=C.shape[1]) / C.nnz).to(device, dtype)    # (m,), of all pairs
+        self.degree = self.S.crow_indices().diff().to(dtype)[:, None]   # (n, 1)
+        share = np.bincount(C.indices, minlength=C.shape[1]) / C.nnz
+        self.share = torch.from_numpy(share).to(device, dtype)   # (m,), of all pairs
 
     def fix(self, Y: Tensor, gram: Tensor) -> None:   # (m, d) and YᵀY
         self.Y, self.YT = Y, Y.T
@@ -59,15 +64,19 @@ def _precondition(side: _Side, G: Tensor):   # → a function (n, d) → (n, d)
     weight = 1 / (1 + side.degree * h.clamp(min=0).to(side.Y))
     return lambda R: ((R @ E) * weight) @ E.T
 
-def _cg(side: _Side, X: Tensor, G: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:   # (X', residual before, residual after)
-    "`steps` conjugate-gradient steps from X for every row at once; each lowers every row's quadratic."
+# %% ../nbs/13_als.ipynb #92546f63
+def _cg(side: _Side, X: Tensor, G: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    """`steps` conjugate-gradient steps from X for every row at once.
+
+    Each lowers every row's quadratic. Returns X', the residuals before and after."""
     P, some = _precondition(side, G), torch.finfo(X.dtype).tiny
     R = first = side.B - side.times(X, G)
     Z = D = P(R)
     rz = torch.linalg.vecdot(R, Z)[:, None]
     for k in range(steps):
         Q = side.times(D, G)
-        a = rz / torch.linalg.vecdot(D, Q)[:, None].clamp(min=some)   # a row that is solved stays
+        # a row that is solved stays
+        a = rz / torch.linalg.vecdot(D, Q)[:, None].clamp(min=some)
         X, R = X + a * D, R - a * Q
         if k + 1 == steps: break
         Z, old = P(R), rz
@@ -79,28 +88,44 @@ def _cg(side: _Side, X: Tensor, G: Tensor, steps: int) -> tuple[Tensor, Tensor, 
 def _cholesky(side: _Side, G: Tensor, block_bytes: int = 1 << 23) -> Tensor:   # (n, d)
     "The exact solution of every row, in blocks of rows of similar length."
     crow, cols, Y = side.S.crow_indices().long(), side.S.col_indices(), side.Y
-    d, out, G = Y.shape[1], torch.empty_like(side.B), G.to(Y)
-    Y0 = torch.cat([Y, Y.new_zeros(1, d)])                          # padding points at a row of zeros
-    order, rows = crow.diff().argsort(stable=True), max(1, block_bytes // (4 * d * d * Y.element_size()))
-    for r in order.split(rows):
-        A, end, longest = G.repeat(len(r), 1, 1), crow[r + 1][:, None], int(crow.diff()[r[-1]])   # the last row of a block is its longest
-        for k in range(0, longest, wide := max(1, min(longest, 2 * d))):
+    d, out, G, length = Y.shape[1], torch.empty_like(side.B), G.to(Y), crow.diff()
+    Y0 = torch.cat([Y, Y.new_zeros(1, d)])      # padding points at a row of zeros
+    rows = max(1, block_bytes // (4 * d * d * Y.element_size()))
+    for r in length.argsort(stable=True).split(rows):
+        A, end = G.repeat(len(r), 1, 1), crow[r + 1][:, None]
+        longest = int(length[r[-1]])            # the last row of a block
+        wide = max(1, min(longest, 2 * d))
+        for k in range(0, longest, wide):
             at = crow[r][:, None] + torch.arange(k, k + wide, device=Y.device)
-            Z = Y0[torch.where(at < end, cols[at.clamp(max=len(cols) - 1)], len(Y))]
+            items = cols[at.clamp(max=len(cols) - 1)]
+            Z = Y0[torch.where(at < end, items, len(Y))]
             A.baddbmm_(Z.mT, Z, alpha=side.alpha)
-        out[r] = torch.cholesky_solve(side.B[r][:, :, None], torch.linalg.cholesky(A))[:, :, 0]
+        b = side.B[r][:, :, None]
+        out[r] = torch.cholesky_solve(b, torch.linalg.cholesky(A))[:, :, 0]
     return out
 
 # %% ../nbs/13_als.ipynb #8cf94032
 def clip_level(
-    s: Tensor,       # (d,) singular values, descending
+    s: Tensor,       # (d,) singular values ≥ 0, descending
     weight: float,   # β/h > 0
 ) -> tuple[Tensor, Tensor]:   # τ [], and the mixture w (d,), which sums to 1
-    "The proximal map of β σ₁²: minimise h Σ(t_k - s_k)² + β max t²; the answer is t = min(s, τ)."
+    """The proximal map of β σ₁²: minimise h Σ(t_k - s_k)² + β max t²; t = min(s, τ).
+
+    Raises ValueError or TypeError for what is no spectrum, or another weight."""
+    vector = torch.is_tensor(s) and s.is_floating_point() and s.ndim == 1 and len(s) > 0
+    check(vector, 's', getattr(s, 'shape', s), 'a vector of singular values', TypeError)
+    fits = s.isfinite().all() and (s[:-1] >= s[1:]).all() and s[-1] >= 0
+    check(bool(fits), 's', s.tolist(), 'finite values ≥ 0, descending')
+    check(_number(weight) and weight > 0, 'weight', weight, 'a finite number > 0')
     if s[0] == 0: return s[0], torch.full_like(s, 1 / len(s))
     unit = s / s[0]
-    level = (unit.cumsum(0) / (torch.arange(1, len(s) + 1).to(s) + weight)).max()    # of all k, the right one gives the largest
+    # of all k, the right one gives the largest
+    level = (unit.cumsum(0) / (torch.arange(1, len(s) + 1).to(s) + weight)).max()
     return level * s[0], (unit / level - 1).clamp(min=0) / weight
+
+def _number(x) -> bool:
+    "Is `x` a finite number, and no bool?"
+    return isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x)
 
 # %% ../nbs/13_als.ipynb #21ed8a58
 class _Root:
@@ -110,78 +135,140 @@ class _Root:
         self.e = e2.clamp(min=0).sqrt()
         self.R = self.e[:, None] * self.E.T
 
-def _clip(X: Tensor, omega: Tensor, h: float, root: _Root, beta: float) -> tuple[Tensor, Tensor]:   # X' (n, d), Ω (d, d)
-    "X solves with the mixture Ω held: step on along the loss's gradient, X Rᵀ (1 + β/h Ω), and clip. What was cut is the next mixture."
+def _clip(
+    X: Tensor,      # (n, d) rows that solve with the mixture Ω held
+    omega: Tensor,  # Ω (d, d)
+    h: float,       # curvature of the loss > 0
+    root: _Root,    # of the side held
+    beta: float,    # > 0
+) -> tuple[Tensor, Tensor]:   # X' (n, d) and the next Ω
+    "Step on along the loss's gradient, X Rᵀ (1 + β/h Ω), and clip; what was cut is Ω."
     e, E = root.e, root.E
-    wide = torch.eye(len(e), dtype=torch.float64) + beta / h * omega
+    weight = max(beta / h, 1e-300)      # not even the smallest β underflows
+    wide = torch.eye(len(e), dtype=torch.float64) + weight * omega
     Xh = X @ (root.R.T @ wide).to(X)
     s2, Q = torch.linalg.eigh(_gram(Xh, Xh))
     s = s2.clamp(min=0).sqrt()
-    level, w = clip_level(s.flip(0), beta / h)
+    level, w = clip_level(s.flip(0), weight)
     cut = (Q * torch.where(s > level, level / s, 1.)) @ Q.T
+    # directions that the other side hardly has are given up
     back = torch.where(e > 1e-7 * e[-1], 1 / e, 0.)[:, None] * E.T
     return X @ (root.R.T @ wide @ cut @ back).to(X), (Q * w.flip(0)) @ Q.T
 
-def _search(loss: tuple, grams: tuple, root: _Root, beta: float) -> float:   # t in [0, 1]
-    "Where a + bt + ct² + β σ₁²(t) is least; it is convex. loss = (a, b, c), grams = of X, of X with the step D, of D."
+# %% ../nbs/13_als.ipynb #b8e9f3f1
+def _search(loss: tuple, grams: tuple, root: _Root, beta: float) -> float:
+    """The t in [0, 1] where a + bt + ct² + β σ₁²(t), which is convex, is least.
+
+    loss = (a, b, c); grams = of X, of X with the step D, of D."""
     (_, b, c), (XX, XD, DD), R = loss, grams, root.R
     def slope(t):
-        z = R.T @ torch.linalg.eigh(R @ (XX + t * XD + t * t * DD) @ R.T).eigenvectors[:, -1]
+        M = R @ (XX + t * XD + t * t * DD) @ R.T
+        z = R.T @ torch.linalg.eigh(M).eigenvectors[:, -1]
         return b + 2 * t * c + beta * (z @ (XD + 2 * t * DD) @ z).item()
     lo, hi = 0., 1.
     if slope(1.) <= 0: return 1.
-    for _ in range(16): lo, hi = (lo, mid) if slope(mid := (lo + hi) / 2) > 0 else (mid, hi)
+    for _ in range(16):
+        mid = (lo + hi) / 2
+        lo, hi = (lo, mid) if slope(mid) > 0 else (mid, hi)
     return lo   # still falling here, so not above t = 0
 
 # %% ../nbs/13_als.ipynb #5f115547
-def _hand_over(new: _Root, held: _Root, omega: Tensor | None) -> tuple[Tensor, Tensor]:   # Ω (d, d), σ (d,)
-    "The mixture in the coordinates of `new`, which the next half-sweep holds; None: its first singular vector alone. And the spectrum."
+def _hand_over(new: _Root, held: _Root, omega: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Ω in the coordinates of `new`, which the next half-sweep holds, and σ (d,).
+
+    None stands for the first singular vector alone."""
     P, s, Qt = torch.linalg.svd(new.R @ held.R.T)
-    return (torch.outer(P[:, 0], P[:, 0]) if omega is None else P @ (Qt @ omega @ Qt.T) @ P.T), s
+    if omega is None: return torch.outer(P[:, 0], P[:, 0]), s
+    return P @ (Qt @ omega @ Qt.T) @ P.T, s
 
 # %% ../nbs/13_als.ipynb #101f58ed
 class ALS:
-    "Weighted alternating least squares for implicit feedback with β σ₁² (Hu et al. 2008; confidence 1 + α on observed pairs)."
+    """Weighted alternating least squares for implicit feedback, with β σ₁².
+
+    Hu et al. 2008; confidence 1 + α on observed pairs. Raises ValueError or TypeError,
+    naming the argument, for anything that is not as below."""
     def __init__(self,
-        train: sp.csr_array,      # (n, m); stored entries are the observed pairs
-        dim: int = 64,            # factors d ≥ 1
-        beta: float = 0.,         # weight ≥ 0 of σ₁²
-        reg: float = 10.,         # λ > 0
-        alpha: float = 4.,        # ≥ 0, what an observed pair weighs more than another (`implicit` counts 1 + this)
-        steps: int = 2,           # ≥ 1, conjugate-gradient steps a half-sweep
-        exact: bool = False,      # True: exact solutions by Cholesky factors, in place of conjugate gradients
-        safe: bool = True,        # False: the rank-one term alone; the objective may rise
-        seed: int = 0,            # of the item factors at the start
-        device='cpu',
-        dtype=torch.float32,
+        train: sp.csr_array,      # (n, m) sparse; its non-zero entries were observed
+        dim: int = 64,            # factors d, 1 … 10,000
+        beta: float = 0.,         # weight of σ₁², 0 … 1e12
+        reg: float = 10.,         # λ, above 0, up to 1e12
+        # what an observed pair weighs more than another, 0 … 1e12
+        # (`implicit` counts 1 + this)
+        alpha: float = 4.,
+        steps: int = 2,           # conjugate-gradient steps a half-sweep, 1 … 1,000
+        exact: bool = False,      # True: Cholesky factors, no conjugate gradients
+        # False: the rank-one term alone; the objective may rise
+        safe: bool = True,
+        seed: int = 0,            # of the item factors at the start, below 2⁶³
+        device='cpu',             # where the factors are, as for torch
+        dtype=torch.float32,      # of the factors: torch.float32 or float64
     ):
-        _refuse(train, dim, beta, reg, alpha, steps, seed)
-        C = sp.csr_array(train)
-        self.sides = [_Side(M, alpha, reg, dtype, device) for M in (C, sp.csr_array(C.T))]
-        self.beta, self.exact, self.steps, self.safe, self.base = beta, exact, steps, safe, (1 + alpha) * C.nnz
-        V = .01 * torch.randn(C.shape[1], dim, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+        C = _observed(train)
+        device = _refuse(dim, beta, reg, alpha, steps, exact, safe, seed, device, dtype)
+        both = C, sp.csr_array(C.T)
+        self.sides = [_Side(M, alpha, reg, dtype, device) for M in both]
+        self.beta, self.exact, self.steps, self.safe = beta, exact, steps, safe
+        self.base = (1 + alpha) * C.nnz
+        g = torch.Generator().manual_seed(seed)
+        V = .01 * torch.randn(C.shape[1], dim, generator=g, dtype=dtype)
         U = torch.zeros(C.shape[0], dim, dtype=dtype)
-        self._set([U.to(device), V.to(device)], torch.eye(dim, dtype=torch.float64) / dim, [])
+        omega = torch.eye(dim, dtype=torch.float64) / dim
+        self._set([U.to(device), V.to(device)], omega, [])
 
     def _set(self, factors: list, omega: Tensor, log: list) -> None:
-        self.factors, self.omega, self.log, self.roots = factors, omega, log, [_Root(_gram(X, X)) for X in factors]
+        self.factors, self.omega, self.log = factors, omega, log
+        self.roots = [_Root(_gram(X, X)) for X in factors]
 
     @property
-    def U(self) -> Tensor: return self.factors[0]   # (n, d)
-    @property
-    def V(self) -> Tensor: return self.factors[1]   # (m, d)
+    def U(self) -> Tensor:   # (n, d)
+        "User factors."
+        return self.factors[0]
 
-def _refuse(train, dim, beta, reg, alpha, steps, seed) -> None:
-    check(sp.issparse(train) and train.nnz > 0, 'train', type(train).__name__, 'a scipy sparse matrix with at least one entry', TypeError)
-    for arg, v, least in (('dim', dim, 1), ('steps', steps, 1), ('seed', seed, 0)):
-        check(isinstance(v, int) and v >= least, arg, v, f'an integer ≥ {least}')
+    @property
+    def V(self) -> Tensor:   # (m, d)
+        "Item factors."
+        return self.factors[1]
+
+# %% ../nbs/13_als.ipynb #4bcd452d
+def _observed(train) -> sp.csr_array:
+    "The observed pairs, each once, sorted; checked, since compiled code trusts them."
+    sparse = sp.issparse(train) and train.ndim == 2
+    check(sparse, 'train', type(train).__name__, 'a scipy sparse matrix', TypeError)
+    try:
+        if hasattr(train, 'check_format'): train.check_format(full_check=True)
+    except ValueError as e:
+        found, valid = f'a damaged matrix ({e})', 'one with indices in its shape'
+        raise ValueError(f'train: found {found}, valid is {valid}') from e
+    C = sp.csr_array(train)
+    if not (C.has_canonical_format and C.data.all()):
+        C = C.copy(); C.sum_duplicates(); C.eliminate_zeros()
+    check(C.nnz > 0, 'train', 'no entry', 'a sparse matrix with at least one entry')
+    return C
+
+# %% ../nbs/13_als.ipynb #1a69d74d
+def _refuse(dim, beta, reg, alpha, steps, exact, safe, seed, device, dtype):
+    "Check the options; returns the `torch.device`."
+    bounds = dict(dim=(dim, 1, 10_000), steps=(steps, 1, 1000))
+    bounds |= dict(seed=(seed, 0, 2**63 - 1))
+    for arg, (v, least, most) in bounds.items():
+        fits = type(v) is int and least <= v <= most
+        check(fits, arg, v, f'an integer ≥ {least} and ≤ {most}')
     for arg, v in (('beta', beta), ('alpha', alpha)):
-        check(isinstance(v, (int, float)) and math.isfinite(v) and v >= 0, arg, v, 'a finite number ≥ 0')
-    check(isinstance(reg, (int, float)) and math.isfinite(reg) and reg > 0, 'reg', reg, 'a finite number > 0')
+        fits = _number(v) and 0 <= v <= 1e12
+        check(fits, arg, v, 'a finite number ≥ 0, up to 1e12')
+    fits = _number(reg) and 0 < reg <= 1e12
+    check(fits, 'reg', reg, 'a finite number > 0, up to 1e12')
+    for arg, v in (('exact', exact), ('safe', safe)):
+        check(isinstance(v, bool), arg, v, 'True or False', TypeError)
+    known = dtype in (torch.float32, torch.float64)
+    check(known, 'dtype', dtype, 'torch.float32 or torch.float64', TypeError)
+    try: return torch.device(device)
+    except (RuntimeError, TypeError): found = f'device: found {device!r}'
+    raise ValueError(f'{found}, valid is a device of torch')
 
 # %% ../nbs/13_als.ipynb #76f1b210
-def _solve(self: ALS, side: _Side, X: Tensor, N: Tensor) -> tuple[Tensor, Tensor, Tensor]:   # (X', 𝒜(X), 𝒜(X'))
-    "The best rows for the mixture held, and what the search needs of old and new."
+def _solve(self: ALS, side: _Side, X: Tensor, N: Tensor) -> tuple[Tensor, ...]:
+    "X', the best rows for the mixture held, and for the search 𝒜(X) and 𝒜(X')."
     G = side.G + N
     if not self.exact:
         new, before, after = _cg(side, X, G, self.steps)
@@ -189,27 +276,42 @@ def _solve(self: ALS, side: _Side, X: Tensor, N: Tensor) -> tuple[Tensor, Tensor
     new = _cholesky(side, G)
     return new, side.times(X), side.times(new)
 
+def _curvature(new: Tensor, AT: Tensor, held: _Root) -> float:
+    "The loss's mean curvature along the solution; 1 where that is nothing."
+    size = (held.gram * _gram(new, new)).sum().item()      # ‖UVᵀ‖²
+    h = _dot(new, AT) / size if size else 0.
+    return h if 0 < h < math.inf else 1.
+
+# %% ../nbs/13_als.ipynb #a305d1ad
 @patch
-def half(self: ALS, k: int) -> dict:   # k = 0: users, 1: items. objective, sigma1, step, seconds
+def half(self: ALS,
+    k: int,   # 0: users, 1: items
+) -> dict:    # the new row of `log`: half, objective, sigma1, step, seconds
     "Solve, clip, search; then record and hand over."
-    start, side, X, held, beta, omega = time.perf_counter(), self.sides[k], self.factors[k], self.roots[1 - k], self.beta, None
+    check(type(k) is int and k in (0, 1), 'k', k, '0 for the users or 1 for the items')
+    start = time.perf_counter()
+    side, X, held = self.sides[k], self.factors[k], self.roots[1 - k]
+    beta, guard, omega = self.beta, bool(self.beta and self.safe), None
     side.fix(self.factors[1 - k], held.gram)
     new, AX, AT = _solve(self, side, X, beta * held.R.T @ self.omega @ held.R)
-    if beta and self.safe:
-        size = (held.gram * _gram(new, new)).sum().item()      # ‖UVᵀ‖²
-        h = _dot(new, AT) / size if size else 1.               # the loss's mean curvature along the solution
-        new, omega = _clip(new, self.omega, h, held, beta)
+    if guard:
+        new, omega = _clip(new, self.omega, _curvature(new, AT, held), held, beta)
         AT = side.times(new)
     D, AD = new - X, AT - AX
     loss = _dot(X, AX - 2 * side.B), 2 * _dot(D, AX - side.B), _dot(D, AD)
-    grams = self.roots[k].gram, (XD := _gram(X, D)) + XD.T, _gram(D, D)
-    t = _search(loss, grams, held, beta) if beta and self.safe else 1.
+    XD = _gram(X, D)
+    grams = self.roots[k].gram, XD + XD.T, _gram(D, D)
+    t = _search(loss, grams, held, beta) if guard else 1.
     self.factors[k] = X = new if t == 1 else X + t * D
     self.roots[k] = _Root(_gram(X, X))
     self.omega, s = _hand_over(self.roots[k], held, omega)
-    value = self.base + side.reg * held.gram.trace().item() + loss[0] + t * loss[1] + t * t * loss[2] + beta * s[0].item()**2
-    self.log.append(dict(half=('users', 'items')[k], objective=value, sigma1=s[0].item(), step=t, seconds=time.perf_counter() - start))
-    return self.log[-1]
+    sigma1 = s[0].item()
+    value = self.base + side.reg * held.gram.trace().item()
+    value = value + loss[0] + t * loss[1] + t * t * loss[2] + beta * sigma1**2
+    took, which = time.perf_counter() - start, ('users', 'items')[k]
+    row = dict(half=which, objective=value, sigma1=sigma1, step=t, seconds=took)
+    self.log.append(row)
+    return row
 
 # %% ../nbs/13_als.ipynb #1cb0e673
 def _balance(self: ALS) -> None:
@@ -217,14 +319,19 @@ def _balance(self: ALS) -> None:
     before, (u, v) = sum(r.gram.trace() for r in self.roots), self.roots
     Q, s, Pt = torch.linalg.svd(v.R @ u.R.T)
     thin = torch.where(s > 1e-12 * s[0], s.clamp(min=1e-300)**-.5, 0.)
-    U, V = (X @ (root.R.T @ T * thin).to(X) for X, root, T in ((self.U, v, Q), (self.V, u, Pt.T)))
+    turn = lambda X, root, T: X @ (root.R.T @ T * thin).to(X)
+    U, V = turn(self.U, v, Q), turn(self.V, u, Pt.T)
     self._set([U, V], Q.T @ self.omega @ Q, self.log)
     self.omega = self.roots[1].E.T @ self.omega @ self.roots[1].E
-    self.log[-1]['objective'] += self.sides[0].reg * float(sum(r.gram.trace() for r in self.roots) - before)
+    change = float(sum(r.gram.trace() for r in self.roots) - before)
+    self.log[-1]['objective'] += self.sides[0].reg * change
 
 @patch
-def sweep(self: ALS, n: int = 1) -> ALS:
+def sweep(self: ALS,
+    n: int = 1,   # how many, 1 … 100,000
+) -> ALS:         # itself
     "n sweeps: users, items, and with β the balance."
+    check(type(n) is int and 1 <= n <= 100_000, 'n', n, 'an integer in 1 … 100000')
     for _ in range(n):
         self.half(0); self.half(1)
         if self.beta and self.safe: _balance(self)
@@ -237,7 +344,20 @@ def state(self: ALS) -> dict[str, Tensor]:
     return dict(U=self.U, V=self.V, omega=self.omega)
 
 @patch
-def load(self: ALS, state: dict[str, Tensor], log=()) -> ALS:
-    "Continue from `state()`."
-    self._set([state[k].to(X) for k, X in zip('UV', self.factors)], state['omega'].cpu(), list(log))
+def load(self: ALS,
+    state: dict[str, Tensor],   # as from `state()` of a run with the same options
+    log=(),                     # its `log`
+) -> ALS:                       # itself
+    "Continue from `state()`; refuses tensors of another shape, or with NaN."
+    old, is_dict = self.state(), isinstance(state, dict)
+    full = is_dict and old.keys() <= state.keys()
+    check(full, 'state', [*state] if is_dict else state, 'U, V and omega')
+    for name, X in old.items():
+        Y = state[name]
+        fits = torch.is_tensor(Y) and Y.shape == X.shape and bool(Y.isfinite().all())
+        found = tuple(Y.shape) if torch.is_tensor(Y) else type(Y).__name__
+        valid = f'finite numbers of shape {tuple(X.shape)}'
+        check(fits, f'state[{name!r}]', found, valid)
+    factors = [state[k].to(X) for k, X in zip('UV', self.factors)]
+    self._set(factors, state['omega'].cpu(), list(log))
     return self

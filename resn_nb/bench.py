@@ -16,6 +16,7 @@ from typing import Callable
 
 import numpy as np
 import torch
+from fastcore.script import Param
 from torch import Tensor
 
 from .als import ALS
@@ -442,7 +443,7 @@ def _bench(name: str, out: Path, options: str = '', **kwargs) -> None:
 
 @command
 def resn_bench(
-    name:str='',       # a name that --list tells, or spectral for all of its parts
+    name:Param('benchmark, or spectral; --list shows all', str, opt=False, nargs='?')=None,
     out:str=None,      # JSON file, for spectral a folder; default: in nbs/results/bench
     recbole:str=None,  # for train, lightgcn: Python that has RecBole 1.2.1
     implicit:str=None, # for als: Python that has implicit 0.7.3

@@ -17,70 +17,126 @@ from fastcore.script import Param
 
 from .core import check, choose, command, provenance, save_json
 from .data import DATASETS, Interactions, load_dataset, simulate
+from .theory import _folder, _number, _pair, _whole
 
 # %% ../nbs/03_dimension_collapse.ipynb #922dddb0
 from .metrics import evaluate
 from .models import MF
-from .theory import alignment, descend, dominance, effective_rank, first_direction, mode_strengths, score_triples, start_strengths, top_items
-from .theory import top_singular
+from .theory import _state, alignment, descend, dominance, effective_rank
+from .theory import first_direction, mode_strengths, score_triples
+from .theory import start_strengths, top_items, top_singular
 from .train import fit
 
 # %% ../nbs/03_dimension_collapse.ipynb #f657d20a
+def _log(data) -> None:
+    "Refuse what is no log."
+    found = type(data).__name__
+    check(isinstance(data, Interactions), 'data', found, 'Interactions', TypeError)
+
+def _spectrum(U, V, r: np.ndarray, centre: bool, keep: int) -> dict:
+    "Singular values, effective rank and the first direction's cosine with popularity."
+    _, s, q = score_triples(U, V, r, centre)
+    q = q[:, 0] - q[:, 0].mean() if centre else q[:, 0]
+    r = r - r.mean() if centre else r
+    cos = float(q @ r / np.linalg.norm(q) / np.linalg.norm(r))
+    name = '_centred' if centre else ''
+    found = dict(sigma=s[:keep], rank=effective_rank(s), cos=cos)
+    return {k + name: v for k, v in found.items()}
+
 def picture(
     U, V,                 # (n, d), (m, d) factors, arrays or tensors
-    data: Interactions,
-    P=None, Q=None,       # (n, K), (m, K) leading singular vectors of Y: record the strengths of these modes
-    split: str = 'valid',
-    keep: int = 8,        # singular values to record
+    data: Interactions,   # a log with the part `split`
+    P=None, Q=None,  # (n, K), (m, K) leading singular vectors of Y: record their modes
+    split: str = 'valid', # the part that the metrics are computed on: valid or test
+    keep: int = 8,        # singular values to record, ≥ 1
 ) -> dict:                # JSON-ready
-    "A state of training in numbers: spectrum, modes, alignment, effective rank, popular ratio@20, NDCG@20, users with the group on top."
-    U, V = (np.asarray(X.detach() if hasattr(X, 'detach') else X, float) for X in (U, V))
-    seen = evaluate((torch.from_numpy(U).float(), torch.from_numpy(V).float()), data, split, 20, ('ndcg', 'popular_ratio'))
-    out = dict(ndcg=seen['ndcg@20'], popular_ratio=seen['popular_ratio@20'], on_top=float((data.groups() == 4)[top_items(U, V)].mean()))
-    for name, centre in (('', False), ('_centred', True)):
-        _, s, q = score_triples(U, V, data.popularity, centre)
-        q = q[:, 0] - q[:, 0].mean() if centre else q[:, 0]
-        r = data.popularity - data.popularity.mean() if centre else data.popularity
-        out |= {f'sigma{name}': s[:keep], f'rank{name}': effective_rank(s), f'cos{name}': float(q @ r / np.linalg.norm(q) / np.linalg.norm(r))}
+    """A state of training in numbers.
+
+    Spectrum, modes, alignment, effective rank, popular ratio@20, NDCG@20, share of the
+    users with the popular group on top. Raises `ValueError` or `TypeError` for what are
+    no factors of the log, and for P without Q."""
+    _log(data)
+    known = isinstance(split, str) and split in ('valid', 'test')
+    check(known, 'split', split, 'valid or test')
+    check(_whole(keep, 1), 'keep', keep, 'an integer ≥ 1')
+    check((P is None) == (Q is None), 'P, Q', 'one of the two', 'both or none')
+    U, V = _pair(U, V)
+    factors = tuple(torch.from_numpy(X).float() for X in (U, V))
+    seen = evaluate(factors, data, split, 20, ('ndcg', 'popular_ratio'))
+    on_top = float((data.groups() == 4)[top_items(U, V)].mean())
+    ratio = seen['popular_ratio@20']
+    out = dict(ndcg=seen['ndcg@20'], popular_ratio=ratio, on_top=on_top)
+    for centre in (False, True): out |= _spectrum(U, V, data.popularity, centre, keep)
     return out if P is None else out | dict(modes=mode_strengths(U, V, P, Q))
 
+# %% ../nbs/03_dimension_collapse.ipynb #14c0f833
 def truncations(
-    data: Interactions,
+    data: Interactions,  # a log with a test part
     dims,                # numbers of directions, ascending, up to the rank
 ) -> dict:               # JSON-ready: sigma, and one row for each d
-    "Truncated SVDs: the theorem for the most popular item and for the most popular group, popular ratio@20, effective rank."
+    """Truncated SVDs: the theorem, popular ratio@20, effective rank.
+
+    For the most popular item and for the most popular group. Raises `ValueError` or
+    `TypeError` for what is no log, and for dims beyond its rank."""
+    _log(data)
+    try: dims = list(dims)
+    except TypeError: dims = [dims]
+    fine = dims and all(_whole(d, 1) for d in dims) and dims == sorted(set(dims))
+    check(bool(fine), 'dims', dims, 'ascending integers ≥ 1')
     r, rows = data.popularity, []
     start = time.perf_counter()
     P, s, Q = top_singular(data.train, max(dims))
-    seconds = time.perf_counter() - start
+    seconds, group = time.perf_counter() - start, data.groups() == 4
+    heads = dict(top=np.arange(len(r)) == r.argmax(), group=group)
     for d in dims:
-        row = dict(d=d, energy=float((s[:d]**2).sum() / r.sum())) | picture(P[:, :d] * s[:d], Q[:, :d], data, split='test', keep=1)
-        row |= {n: dominance(P[:, :d], s[:d], Q[:, :d], h) for n, h in (('top', np.arange(len(r)) == r.argmax()), ('group', data.groups() == 4))}
-        rows.append({k: v for k, v in row.items() if k not in ('sigma', 'sigma_centred')})
-    return dict(sigma=s, seconds_svd=seconds, rows=rows, popular_items=int((data.groups() == 4).sum()), items=int((r > 0).sum()))
+        energy = float((s[:d]**2).sum() / r.sum())
+        row = dict(d=d, energy=energy)
+        row |= picture(P[:, :d] * s[:d], Q[:, :d], data, split='test', keep=1)
+        row |= {n: dominance(P[:, :d], s[:d], Q[:, :d], h) for n, h in heads.items()}
+        for k in ('sigma', 'sigma_centred'): row.pop(k)
+        rows.append(row)
+    popular, items = int(group.sum()), int((r > 0).sum())
+    return dict(sigma=s, seconds_svd=seconds, rows=rows, popular_items=popular,
+                items=items)
 
 # %% ../nbs/03_dimension_collapse.ipynb #85b717f8
-def loss(Y, U, V) -> float:
-    "½‖Y − U Vᵀ‖² without forming U Vᵀ."
-    return float(.5 * (Y.multiply(Y).sum() - 2 * np.sum((Y @ V) * U) + np.sum((U.T @ U) * (V.T @ V))))
+def loss(
+    Y,      # (n, m) scipy sparse matrix
+    U, V,   # (n, d), (m, d) factors, arrays
+) -> float:
+    """½‖Y − U Vᵀ‖² without forming U Vᵀ.
+
+    Raises `ValueError` or `TypeError` for what does not fit together."""
+    _state(Y, U, V, 0)
+    return _loss(Y, U, V)
+
+def _loss(Y, U, V) -> float:
+    cross, square = np.sum((Y @ V) * U), np.sum((U.T @ U) * (V.T @ V))
+    return float(.5 * (Y.multiply(Y).sum() - 2 * cross + square))
 
 def _solve_side(Y, V, alpha: float, l2: float) -> np.ndarray:
     "The best user factors for given item factors."
     d = V.shape[1]
     N = V.T @ V + l2 * np.eye(d)
     if alpha == 0: return np.linalg.solve(N, (Y @ V).T).T
-    N = N + alpha * (Y @ (V[:, :, None] * V[:, None, :]).reshape(len(V), -1)).reshape(-1, d, d)
+    squares = (V[:, :, None] * V[:, None, :]).reshape(len(V), -1)
+    N = N + alpha * (Y @ squares).reshape(-1, d, d)
     return np.linalg.solve(N, (1 + alpha) * (Y @ V)[:, :, None])[:, :, 0]
 
 def alternate(
     Y,                   # (n, m) scipy sparse matrix
-    U, V,                # the start
-    steps: int,          # sweeps ≥ 0
+    U, V,                # the start: (n, d), (m, d), arrays
+    steps: int,          # sweeps, 0 … 10⁶
     alpha: float = 0.,   # ≥ 0, extra weight of interactions; 0: plain least squares
     l2: float = 1e-3,    # ridge > 0
 ):                       # yields (sweep, U, V)
-    "(Weighted) alternating least squares."
-    check(alpha >= 0, 'alpha', alpha, 'a weight ≥ 0'); check(l2 > 0, 'l2', l2, 'a ridge > 0, so that every system has a solution')
+    """(Weighted) alternating least squares.
+
+    Raises `ValueError` or `TypeError` for what is no start or no option."""
+    _state(Y, U, V, steps)
+    alpha = _number(alpha, 'alpha', lambda x: x >= 0, 'a weight ≥ 0')
+    valid = 'a ridge > 0, so that every system has a solution'
+    l2 = _number(l2, 'l2', lambda x: x > 0, valid)
     Yt = Y.T.tocsr()
     for step in range(steps + 1):
         yield step, U, V
@@ -89,46 +145,68 @@ def alternate(
 # %% ../nbs/03_dimension_collapse.ipynb #b9c518b3
 def quasi_newton(
     Y,              # (n, m) scipy sparse matrix
-    U, V,           # the start
-    steps: int,     # iterations ≥ 0
-):                  # list of (iteration, U, V)
-    "L-BFGS on ½‖Y − U Vᵀ‖²; fewer states than `steps` if it converges."
+    U, V,           # the start: (n, d), (m, d), arrays
+    steps: int,     # iterations, 0 … 10⁶
+) -> list:          # of (iteration, U, V)
+    """L-BFGS on ½‖Y − U Vᵀ‖²; fewer states than `steps` if it converges.
+
+    Raises `ValueError` or `TypeError` for what is no start."""
     from scipy.optimize import minimize
+    _state(Y, U, V, steps)
     (n, d), Yt, out = U.shape, Y.T.tocsr(), [(0, U, V)]
+    def split(z): return z[:n * d].reshape(n, d), z[n * d:].reshape(-1, d)
     def value(z):
-        U, V = z[:n * d].reshape(n, d), z[n * d:].reshape(-1, d)
-        return loss(Y, U, V), np.concatenate([(U @ (V.T @ V) - Y @ V).ravel(), (V @ (U.T @ U) - Yt @ U).ravel()])
-    def keep(z): out.append((len(out), z[:n * d].reshape(n, d).copy(), z[n * d:].reshape(-1, d).copy()))
-    z, limits = np.concatenate([U.ravel(), V.ravel()]), dict(maxiter=steps, maxfun=4 * steps)
-    if steps: minimize(value, z, jac=True, method='L-BFGS-B', callback=keep, options=limits)
+        U, V = split(z)
+        gradients = U @ (V.T @ V) - Y @ V, V @ (U.T @ U) - Yt @ U
+        return _loss(Y, U, V), np.concatenate([g.ravel() for g in gradients])
+    def keep(z): out.append((len(out), *(X.copy() for X in split(z))))
+    z = np.concatenate([U.ravel(), V.ravel()])
+    options = dict(maxiter=steps, maxfun=4 * steps)
+    how = dict(jac=True, method='L-BFGS-B', callback=keep, options=options)
+    if steps: minimize(value, z, **how)
     return out
 
+# %% ../nbs/03_dimension_collapse.ipynb #99831085
 def evolve(
-    Y,                   # (n, m) scipy sparse matrix, small: losses are computed densely
-    U, V,                # the start: mean of the first generation
-    steps: int,          # generations ≥ 0
-    seed: int = 0,
-    offspring: int = 40, # candidates a generation, ≥ 4
+    Y,  # (n, m) scipy sparse matrix, small: losses are computed densely
+    U, V,  # the start, mean of the first generation: (n, d), (m, d), arrays
+    steps: int,          # generations, 0 … 10⁶
+    seed: int = 0,       # ≥ 0
+    offspring: int = 40, # candidates a generation, 4 … 10⁴
     size: float = .03,   # first step size > 0
 ):                       # yields (generation, U, V)
-    "Evolution strategy with recombination and cumulative step-size adaptation; it never sees a gradient."
-    check(offspring >= 4, 'offspring', offspring, 'an integer ≥ 4'); check(size > 0, 'size', size, 'a step > 0')
-    (n, d), g, A, z = U.shape, np.random.default_rng(seed), Y.toarray(), np.concatenate([U.ravel(), V.ravel()])
-    w = np.log(offspring / 2 + .5) - np.log(np.arange(1, offspring // 2 + 1)); w /= w.sum()
+    """Evolution strategy with recombination and cumulative step-size adaptation.
+
+    It never sees a gradient. Raises `ValueError` or `TypeError` for what is no start or
+    no option."""
+    _state(Y, U, V, steps)
+    check(_whole(seed, 0), 'seed', seed, 'an integer ≥ 0')
+    valid = 'an integer ≥ 4, at most 10000'
+    check(_whole(offspring, 4, 10_000), 'offspring', offspring, valid)
+    size = _number(size, 'size', lambda x: x > 0, 'a step > 0')
+    (n, d), g, A = U.shape, np.random.default_rng(seed), Y.toarray()
+    z = np.concatenate([U.ravel(), V.ravel()])
+    w = np.log(offspring / 2 + .5) - np.log(np.arange(1, offspring // 2 + 1))
+    w /= w.sum()
     N, mu = len(z), 1 / (w @ w)
-    c, path, length = (mu + 2) / (N + mu + 5), np.zeros(N), N**.5 * (1 - 1 / (4 * N) + 1 / (21 * N**2))
+    c, path = (mu + 2) / (N + mu + 5), np.zeros(N)
+    length = N**.5 * (1 - 1 / (4 * N) + 1 / (21 * N**2))
     damp = 1 + c + 2 * max(0., ((mu - 1) / (N + 1))**.5 - 1)
     for step in range(steps + 1):
         yield step, z[:n * d].reshape(n, d), z[n * d:].reshape(-1, d)
         move = g.normal(size=(offspring, N))
         X = z + size * move
-        f = np.square(A - X[:, :n * d].reshape(-1, n, d) @ X[:, n * d:].reshape(offspring, -1, d).transpose(0, 2, 1)).sum((1, 2))
+        users = X[:, :n * d].reshape(-1, n, d)
+        items = X[:, n * d:].reshape(offspring, -1, d)
+        f = np.square(A - users @ items.transpose(0, 2, 1)).sum((1, 2))
         best = w @ move[np.argsort(f)[:len(w)]]
         z, path = z + size * best, (1 - c) * path + (c * (2 - c) * mu)**.5 * best
         size = size * np.exp(c / damp * (np.linalg.norm(path) / length - 1))
 
 # %% ../nbs/03_dimension_collapse.ipynb #484692a3
-RATES = dict(adam=(2e-3, 5e-3, 1e-2, 2e-2), adamw=(2e-3, 5e-3, 1e-2, 2e-2), sgd=(1e-2, 3e-2, 6e-2, 1e-1), momentum=(1e-3, 3e-3, 6e-3, 1e-2))
+RATES = dict(  # solver → step sizes that are tried
+    adam=(2e-3, 5e-3, 1e-2, 2e-2), adamw=(2e-3, 5e-3, 1e-2, 2e-2),
+    sgd=(1e-2, 3e-2, 6e-2, 1e-1), momentum=(1e-3, 3e-3, 6e-3, 1e-2))
 
 def _scaled(data, dim: int, generator, scale: float = 1.):
     "MF from a normal start of standard deviation `scale`."
@@ -139,185 +217,284 @@ def _scaled(data, dim: int, generator, scale: float = 1.):
 
 def _starts(init: str) -> dict:
     "Options of `fit` for a named start: a name in `INITS`, or normal_1."
-    return dict(model=partial(_scaled, scale=1.)) if init == 'normal_1' else dict(init=init)
+    if init != 'normal_1': return dict(init=init)
+    return dict(model=partial(_scaled, scale=1.))
 
+def _fit(data, lr, seed, **options):
+    "A silent `fit` on the CPU, without a method."
+    _log(data)
+    quiet = dict(method='none', progress=False, device='cpu')
+    return fit(data, lr=lr, seed=seed, **quiet, **options)
+
+# %% ../nbs/03_dimension_collapse.ipynb #f1fbfd03
 def best_rate(
-    data: Interactions,
-    rates,                 # step sizes to try
+    data: Interactions,    # a log with a validation part
+    rates,                 # step sizes to try, at least one
     **options,             # of `fit`
-) -> tuple[float, dict]:   # the best; rate → best validation NDCG@20, None where training diverged
-    "Step size with the best validation NDCG@20, seed 0."
+) -> tuple[float, dict]:   # the best; rate → best validation NDCG@20, None: diverged
+    """Step size with the best validation NDCG@20, seed 0.
+
+    Raises `ValueError` for rates at all of which training diverges, else as `fit`."""
+    _log(data)
+    try: rates = tuple(rates)
+    except TypeError: rates = ()
+    check(len(rates) > 0, 'rates', rates, 'at least one step size')
+    for lr in rates: _number(lr, 'rates', lambda x: x > 0, 'step sizes > 0')
     found = {}
     for lr in rates:
-        try: found[lr] = fit(data, method='none', lr=lr, seed=0, progress=False, device='cpu', **options).history.valid_ndcg.max()
+        try: found[lr] = _fit(data, lr, 0, **options).history.valid_ndcg.max()
         except FloatingPointError: found[lr] = None
-    check(any(found.values()), 'rates', rates, 'with at least one at which training does not diverge')
-    return max(rates, key=lambda r: found[r] or 0), {f'{k:g}': v for k, v in found.items()}
+    valid = 'with at least one at which training does not diverge'
+    check(any(found.values()), 'rates', rates, valid)
+    best = max(rates, key=lambda r: found[r] or 0)
+    return best, {f'{k:g}': v for k, v in found.items()}
 
+# %% ../nbs/03_dimension_collapse.ipynb #430cacf0
 def trained(
-    data: Interactions,
-    dim: int,
-    lr: float,
-    seed: int = 0,
-    **options,   # of `fit`
-) -> dict:       # JSON-ready
-    "A trained MF of the best epoch: picture on the test part, the theorem on raw and on centred scores, popular ratio by epoch."
+    data: Interactions,  # a log with validation and test parts
+    dim: int,            # factors ≥ 1
+    lr: float,           # step size > 0
+    seed: int = 0,       # ≥ 0
+    **options,           # of `fit`
+) -> dict:               # JSON-ready
+    """A trained MF of the best epoch: picture on the test part, the theorem, history.
+
+    The theorem on raw and on centred scores. Raises as `fit` does."""
     start = time.perf_counter()
-    rec = fit(data, 'mf', 'none', dim=dim, lr=lr, seed=seed, progress=False, device='cpu', **options)
+    rec = _fit(data, lr, seed, model='mf', dim=dim, **options)
     seconds, group = time.perf_counter() - start, data.groups() == 4
     U, V = rec.user_factors.double().numpy(), rec.item_factors.double().numpy()
     h = rec.history.dropna(subset='valid_ndcg')
-    return dict(d=dim, lr=lr, seed=seed, options=options, best_epoch=rec.config['best_epoch'], seconds=seconds, **picture(U, V, data, split='test'),
-                group=dominance(*score_triples(U, V, data.popularity), group),
-                group_centred=dominance(*score_triples(U, V, data.popularity, True), group),
-                history={k: h[k].tolist() for k in ('epoch', 'valid_ndcg', 'valid_popular_ratio', 'sigma1_share')})
+    columns = 'epoch', 'valid_ndcg', 'valid_popular_ratio', 'sigma1_share'
+    raw, centred = (score_triples(U, V, data.popularity, c) for c in (False, True))
+    return dict(d=dim, lr=lr, seed=seed, options=options,
+                best_epoch=rec.config['best_epoch'], seconds=seconds,
+                **picture(U, V, data, split='test'), group=dominance(*raw, group),
+                group_centred=dominance(*centred, group),
+                history={k: h[k].tolist() for k in columns})
 
 # %% ../nbs/03_dimension_collapse.ipynb #d913a46c
 def solver_run(
-    data: Interactions,
-    solver: str,
-    init: str,
-    seed: int,
-    lr: float,
-    epochs: int,
-    dim: int = 32,
+    data: Interactions,  # a log with a validation part
+    solver: str,         # of `fit`: a name in `RATES`
+    init: str,           # a name in `INITS`, or normal_1
+    seed: int,           # ≥ 0
+    lr: float,           # step size > 0
+    epochs: int,         # ≥ 1
+    dim: int = 32,       # factors ≥ 1
 ) -> list[dict]:   # one row for each epoch 1 … 10, then every fourth
-    "Pictures over the epochs of a training run."
+    """Pictures over the epochs of a training run.
+
+    Raises `ValueError` for an unknown solver, and as `fit` does."""
+    _log(data)
+    choose(RATES, solver, 'solver')
+    check(isinstance(init, str), 'init', init, 'a name in INITS, or normal_1')
     P, _, Q = top_singular(data.train, 8)
     rows = []
     def look(model, row):
         if row['epoch'] > 10 and row['epoch'] % 4: return
-        rows.append(dict(epoch=row['epoch'], loss=row['loss']) | picture(*model.embeddings(), data, P, Q))
-    options = _starts(init)
-    fit(data, options.pop('model', 'mf'), 'none', dim=dim, epochs=epochs, lr=lr, solver=solver, seed=seed, patience=0, eval_every=epochs,
-        callbacks=[look], progress=False, device='cpu', **options)
+        seen = picture(*model.embeddings(), data, P, Q)
+        rows.append(dict(epoch=row['epoch'], loss=row['loss']) | seen)
+    options = dict(model='mf') | _starts(init) | dict(dim=dim, solver=solver)
+    _fit(data, lr, seed, epochs=epochs, patience=0, eval_every=epochs,
+         callbacks=[look], **options)
     return rows
 
 # %% ../nbs/03_dimension_collapse.ipynb #476151f0
+_LOOKS = 1, 5, 20, 60, 100, 200
+
 def model_run(
-    data: Interactions,
-    seed: int,
-    epochs: int,
-    **options,   # of `fit`: model, loss, lr
+    data: Interactions,  # a log with a validation part
+    seed: int,           # ≥ 0
+    epochs: int,         # ≥ 1
+    lr: float,           # step size > 0
+    **options,           # of `fit`: model, loss
 ) -> list[dict]:   # one row for each of the epochs 1, 5, 20, 60, 100, 200 and the last
-    "Pictures, first directions and the theorem on centred scores over the epochs of a training run; metrics on the validation part."
+    """Pictures, first directions and the theorem over the epochs of a training run.
+
+    The theorem on centred scores
+    metrics on the validation part. Raises as `fit` does."""
+    _log(data)
     r, rows = data.popularity, []
-    heads = dict(top_centred=np.arange(len(r)) == r.argmax(), group_centred=data.groups() == 4)
+    top, group = np.arange(len(r)) == r.argmax(), data.groups() == 4
+    heads = dict(top_centred=top, group_centred=group)
     def look(model, row):
-        if row['epoch'] not in (1, 5, 20, 60, 100, 200, epochs): return
+        if row['epoch'] not in (*_LOOKS, epochs): return
         with torch.no_grad(): U, V = model.embeddings()
         triples = score_triples(U, V, r, True)
-        rows.append(dict(epoch=row['epoch']) | picture(U, V, data, keep=4) | first_direction(U, V, r)
-                    | {name: dominance(*triples, head) for name, head in heads.items()})
-    fit(data, method='none', epochs=epochs, seed=seed, patience=0, eval_every=epochs, callbacks=[look], progress=False, device='cpu', **options)
+        seen = picture(U, V, data, keep=4) | first_direction(U, V, r)
+        theorem = {name: dominance(*triples, head) for name, head in heads.items()}
+        rows.append(dict(epoch=row['epoch']) | seen | theorem)
+    _fit(data, lr, seed, epochs=epochs, patience=0, eval_every=epochs, callbacks=[look],
+         **options)
     return rows
 
-def path(states, data: Interactions, P, Q, wanted) -> list[dict]:
-    "Pictures of the wanted steps of an iteration."
+# %% ../nbs/03_dimension_collapse.ipynb #f56d3441
+def path(
+    states,              # yields (step, U, V), such as `descend(…)`
+    data: Interactions,  # a log with a validation part
+    P, Q,                # (n, K), (m, K) leading singular vectors of Y
+    wanted,              # a set of steps
+) -> list[dict]:         # one row for each wanted step
+    """Pictures of the wanted steps of an iteration.
+
+    Raises as `picture` does."""
+    _log(data)
     Y = data.train.astype(float)
-    return [dict(step=i, loss=loss(Y, U, V)) | picture(U, V, data, P, Q) for i, U, V in states if i in wanted]
+    return [dict(step=i, loss=loss(Y, U, V)) | picture(U, V, data, P, Q)
+            for i, U, V in states if i in wanted]
 
 # %% ../nbs/03_dimension_collapse.ipynb #d8ebf607
 def _dims(data: Interactions) -> list[int]:
-    "1, 2, 3, 4, 8 … 512, as far as there are users and items; 256 and 64 for the larger sets."
+    "1, 2, 3, 4, 8 … 512, as far as there are users and items; less for larger sets."
     size = sum(data.train.shape)
-    most = min(int((np.diff(data.train.indptr) > 0).sum()), int((data.popularity > 0).sum()), 512 if size < 25_000 else 256 if size < 32_000 else 64)
+    users = int((np.diff(data.train.indptr) > 0).sum())
+    items = int((data.popularity > 0).sum())
+    most = min(users, items, 512 if size < 25_000 else 256 if size < 32_000 else 64)
     return [d for d in (1, 2, 3, 4, 8, 16, 32, 64, 128, 256, 512) if d <= most]
 
+def _name(data: Interactions) -> dict: return dict(name=data.name, sha256=data.sha256)
+
 def _svd_jobs(name: str):
-    yield name, lambda: truncations(d := load_dataset(name, valid=0), _dims(d)) | dict(data=dict(name=d.name, sha256=d.sha256))
+    def job():
+        data = load_dataset(name, valid=0)
+        return truncations(data, _dims(data)) | dict(data=_name(data))
+    yield name, job
 
 def _mf_jobs(name: str):
-    options, rates = (dict(epochs=120, patience=4), RATES['adam']) if name == 'ml-100k' else (dict(epochs=60, patience=2), (5e-3, 1e-2))
-    for d in (8, 16, 32, 64, 128, 256) if name == 'ml-100k' else (8, 128, 32):
+    small = name == 'ml-100k'
+    options = dict(epochs=120, patience=4) if small else dict(epochs=60, patience=2)
+    rates = RATES['adam'] if small else (5e-3, 1e-2)
+    for d in (8, 16, 32, 64, 128, 256) if small else (8, 128, 32):
         def job(d=d):
             data = load_dataset(name)
             lr, tried = best_rate(data, rates, dim=d, **options)
-            return dict(data=dict(name=data.name, sha256=data.sha256), rates=tried, runs=[trained(data, d, lr, seed, **options) for seed in range(3)])
+            runs = [trained(data, d, lr, seed, **options) for seed in range(3)]
+            return dict(data=_name(data), rates=tried, runs=runs)
         yield f'{name}-{d}', job
 
+# %% ../nbs/03_dimension_collapse.ipynb #9a1532d9
 def _start_of(kind: str, seed: int, data: Interactions, d: int, scale: float, P, Q):
+    "A spectral or a random start of gradient descent."
+    if kind == 'spectral': return P * scale, Q * scale
     g = np.random.default_rng(seed)
-    return (P * scale, Q * scale) if kind == 'spectral' else tuple(scale * g.normal(size=(n, d)) for n in data.train.shape)
+    return tuple(scale * g.normal(size=(n, d)) for n in data.train.shape)
 
-def _flow_jobs(name: str, d: int = 32, scale: float = .01, eta: float = .2, steps: int = 400):
+def _flow_jobs(
+    name: str, d: int = 32, scale: float = .01, eta: float = .2, steps: int = 400
+):
+    wanted = {*range(0, 100, 4), *range(100, steps + 1, 10)}
+    def job(kind, seed):
+        data = load_dataset(name)
+        P, s, Q = top_singular(data.train, d)
+        U, V = _start_of(kind, seed, data, d, scale, P, Q)
+        lr, eps = eta / s[0], start_strengths(U, V, P, Q)
+        states = descend(data.train.astype(float), U, V, lr, steps)
+        rows = path(states, data, P, Q, wanted)
+        return dict(data=_name(data), d=d, scale=scale, lr=lr, seed=seed, sigma=s,
+                    eps=eps, rows=rows)
     for kind, seeds in (('spectral', [0]), ('random', range(3))):
-        for seed in seeds:
-            def job(kind=kind, seed=seed):
-                data = load_dataset(name)
-                P, s, Q = top_singular(data.train, d)
-                U, V = _start_of(kind, seed, data, d, scale, P, Q)
-                rows = path(descend(data.train.astype(float), U, V, eta / s[0], steps), data, P, Q, {*range(0, 100, 4), *range(100, steps + 1, 10)})
-                return dict(data=dict(name=data.name, sha256=data.sha256), d=d, scale=scale, lr=eta / s[0], seed=seed, sigma=s,
-                            eps=start_strengths(U, V, P, Q), rows=rows)
-            yield f'{name}-{kind}-{seed}', job
+        for seed in seeds: yield f'{name}-{kind}-{seed}', partial(job, kind, seed)
 
 def _solver_jobs(name: str):
-    epochs, inits = (100, ('xavier', 'normal_0.01', 'normal_0.1', 'normal_1')) if name == 'ml-100k' else (30, ('xavier',))
-    for solver, rates in RATES.items():
-        for init in inits:
-            def job(solver=solver, init=init, rates=rates):
-                data = load_dataset(name)
-                some, options = rates if name == 'ml-100k' else rates[1:], dict(dim=32, solver=solver, epochs=epochs, patience=0)
-                lr, tried = best_rate(data, some, **_starts(init), **options)
-                return dict(data=dict(name=data.name, sha256=data.sha256), solver=solver, init=init, lr=lr, rates=tried, epochs=epochs,
-                            runs=[solver_run(data, solver, init, seed, lr, epochs) for seed in range(3)])
-            yield f'{name}-{solver}-{init}', job
+    small = name == 'ml-100k'
+    inits = 'xavier', 'normal_0.01', 'normal_0.1', 'normal_1'
+    epochs = 100 if small else 30
+    def job(solver, init):
+        data, rates = load_dataset(name), RATES[solver]
+        options = dict(dim=32, solver=solver, epochs=epochs, patience=0)
+        rates = rates if small else rates[1:]
+        lr, tried = best_rate(data, rates, **_starts(init), **options)
+        runs = [solver_run(data, solver, init, seed, lr, epochs) for seed in range(3)]
+        return dict(data=_name(data), solver=solver, init=init, lr=lr, rates=tried,
+                    epochs=epochs, runs=runs)
+    for solver in RATES:
+        for init in inits if small else inits[:1]:
+            yield f'{name}-{solver}-{init}', partial(job, solver, init)
 
+# %% ../nbs/03_dimension_collapse.ipynb #8fb76c73
 def _model_jobs(name: str):
     epochs = {'coat': 200, 'ml-100k': 100, 'ml-1m': 60, 'yahoo-r3': 60}[name]
-    for model, losses in dict(mf=('mse', 'bpr'), lightgcn=('bpr', 'mse'), xsimgcl=('bpr',)).items():
-        for loss in losses:
-            def job(model=model, loss=loss):
-                data, options = load_dataset(name), dict(model=model, loss=loss, dim=64)
-                lr, tried = best_rate(data, RATES['adam'], epochs=epochs, patience=0, **options)
-                r = data.popularity
-                return dict(data=dict(name=data.name, sha256=data.sha256), lr=lr, rates=tried, epochs=epochs, cos_train=alignment(data),
-                            cos_constant=float(r.mean() / np.sqrt(np.square(r.astype(float)).mean())), **options,
-                            runs=[model_run(data, seed, epochs, lr=lr, **options) for seed in range(3)])
-            yield f'{name}-{model}-{loss}', job
+    def job(model, loss):
+        data, options = load_dataset(name), dict(model=model, loss=loss, dim=64)
+        lr, tried = best_rate(data, RATES['adam'], epochs=epochs, patience=0, **options)
+        r = data.popularity
+        constant = float(r.mean() / np.sqrt(np.square(r.astype(float)).mean()))
+        runs = [model_run(data, seed, epochs, lr=lr, **options) for seed in range(3)]
+        return dict(data=_name(data), lr=lr, rates=tried, epochs=epochs,
+                    cos_train=alignment(data), cos_constant=constant, **options,
+                    runs=runs)
+    kinds = dict(mf=('mse', 'bpr'), lightgcn=('bpr', 'mse'), xsimgcl=('bpr',))
+    for model, losses in kinds.items():
+        for loss in losses: yield f'{name}-{model}-{loss}', partial(job, model, loss)
 
 # %% ../nbs/03_dimension_collapse.ipynb #7277ad42
-def _other_jobs(name: str, d: int = 16, scale: float = .01):
-    ways = {'als': (lambda Y, U, V, seed: alternate(Y, U, V, 20), {*range(11), 15, 20}),
-            'wals': (lambda Y, U, V, seed: alternate(Y, U, V, 12, 5., 10.), {*range(9), 10, 12}),
-            'lbfgs': (lambda Y, U, V, seed: quasi_newton(Y, U, V, 150), {*range(0, 20), *range(20, 60, 4), *range(60, 151, 15)}),
-            'gd': (lambda Y, U, V, seed: descend(Y, U, V, .2 / top_singular(Y)[1][0], 400), {*range(0, 100, 4), *range(100, 401, 20)})}
-    if name == 'simulated': ways['es'] = (lambda Y, U, V, seed: evolve(Y, U, V, 8000, seed), {*range(0, 1000, 50), *range(1000, 8001, 250)})
-    for way, (run, wanted) in ways.items():
-        def job(way=way, run=run, wanted=wanted):
-            out = []
-            for seed in range(3):
-                data, dim = (simulate(60, 40, per_user=10, seed=seed), 4) if name == 'simulated' else (load_dataset(name), d)
-                P, s, Q = top_singular(data.train, 8)
-                U, V = _start_of('random', seed, data, dim, scale, P, Q)
-                out.append(dict(seed=seed, sigma=s, rows=path(run(data.train.astype(float), U, V, seed), data, P, Q, wanted), sha256=data.sha256))
-            return dict(data=dict(name=name, sha256=out[0]['sha256']), d=dim, way=way, scale=scale, runs=out)
-        yield f'{name}-{way}', job
+_WAYS = dict(  # way → states from (Y, U, V, seed), and the steps that are looked at
+    als=(lambda Y, U, V, seed: alternate(Y, U, V, 20), {*range(11), 15, 20}),
+    wals=(lambda Y, U, V, seed: alternate(Y, U, V, 12, 5., 10.), {*range(9), 10, 12}),
+    lbfgs=(lambda Y, U, V, seed: quasi_newton(Y, U, V, 150),
+           {*range(0, 20), *range(20, 60, 4), *range(60, 151, 15)}),
+    gd=(lambda Y, U, V, seed: descend(Y, U, V, .2 / top_singular(Y)[1][0], 400),
+        {*range(0, 100, 4), *range(100, 401, 20)}),
+    es=(lambda Y, U, V, seed: evolve(Y, U, V, 8000, seed),
+        {*range(0, 1000, 50), *range(1000, 8001, 250)}))
 
-BOTH = ('ml-100k', 'ml-1m')
-PARTS = dict(svd=(_svd_jobs, tuple(DATASETS)), flow=(_flow_jobs, BOTH), others=(_other_jobs, ('simulated', *BOTH)),
-             mf=(_mf_jobs, BOTH), solvers=(_solver_jobs, BOTH),
-             models=(_model_jobs, ('coat', 'ml-100k', 'ml-1m', 'yahoo-r3')))
+def _other_jobs(name: str, d: int = 16, scale: float = .01):
+    simulated = name == 'simulated'
+    dim = 4 if simulated else d
+    def run(way, seed):
+        states, wanted = _WAYS[way]
+        if simulated: data = simulate(60, 40, per_user=10, seed=seed)
+        else: data = load_dataset(name)
+        P, s, Q = top_singular(data.train, 8)
+        U, V = _start_of('random', seed, data, dim, scale, P, Q)
+        rows = path(states(data.train.astype(float), U, V, seed), data, P, Q, wanted)
+        return dict(seed=seed, sigma=s, rows=rows, sha256=data.sha256)
+    def job(way):
+        out = [run(way, seed) for seed in range(3)]
+        return dict(data=dict(name=name, sha256=out[0]['sha256']), d=dim, way=way,
+                    scale=scale, runs=out)
+    for way in _WAYS:
+        if simulated or way != 'es': yield f'{name}-{way}', partial(job, way)
+
+# %% ../nbs/03_dimension_collapse.ipynb #5b3506fe
+BOTH = 'ml-100k', 'ml-1m'
+PARTS = dict(  # part → its jobs, and the data sets that it has
+    svd=(_svd_jobs, tuple(DATASETS)), flow=(_flow_jobs, BOTH),
+    others=(_other_jobs, ('simulated', *BOTH)), mf=(_mf_jobs, BOTH),
+    solvers=(_solver_jobs, BOTH),
+    models=(_model_jobs, ('coat', 'ml-100k', 'ml-1m', 'yahoo-r3')))
+
+def _wanted(part: str, data: str) -> list[tuple[str, str]]:
+    "Pairs of a part and a data set; an error if there is none."
+    choose(PARTS | dict(all=0), part, 'part')
+    names = [*DATASETS, 'simulated', 'all']
+    known = isinstance(data, str) and data in names
+    check(known, 'data', data, 'one of ' + ', '.join(names))
+    parts = PARTS if part == 'all' else [part]
+    pairs = [(p, n) for p in parts for n in PARTS[p][1] if data in ('all', n)]
+    has = ', '.join(PARTS[part][1]) if part in PARTS else ''
+    check(len(pairs) > 0, 'data', data, f'all, or one of {has}, which part {part} has')
+    return pairs
 
 @command
 def resn_collapse(
-    part:Param('svd, flow, others, mf, solvers, models or all', str, opt=False, nargs='?')='all',
+    part:Param('svd, flow, others, mf, solvers, models or all', str, opt=False,
+               nargs='?')='all',
     data:str='all',                     # one data set, or all that the part has
     out:str='nbs/results/collapse',     # folder for PART/NAME.json
 ):
-    "Dimension collapse measured: truncated SVDs, gradient flow, solvers, ways without gradients, trained models. Skips what is there."
-    choose(PARTS | dict(all=0), part, 'part')
-    names = [*DATASETS, 'simulated', 'all']
-    check(data in names, 'data', data, 'one of ' + ', '.join(names))
+    "Dimension collapse measured, part by part; skips what is there already."
+    pairs = _wanted(part, data)
+    _folder(out)
     torch.set_num_threads(1)
-    for p in PARTS if part == 'all' else [part]:
-        jobs, sets = PARTS[p]
-        for n in sets:
-            for name, job in jobs(n) if data in ('all', n) else ():
-                file = Path(out)/p/f'{name}.json'
-                if file.exists(): continue
-                start = time.perf_counter()
-                found = job()
-                save_json(file, found | dict(seconds=time.perf_counter() - start, provenance=provenance(f'resn_collapse {p} --data {n}')))
-                print(f'{p} {name}: {time.perf_counter() - start:.0f} s', flush=True)
+    for p, n in pairs:
+        for name, job in PARTS[p][0](n):
+            file = Path(out)/p/f'{name}.json'
+            if file.exists(): continue
+            start = time.perf_counter()
+            found = job()
+            seconds = time.perf_counter() - start
+            made = provenance(f'resn_collapse {p} --data {n}')
+            save_json(file, found | dict(seconds=seconds, provenance=made))
+            print(f'{p} {name}: {seconds:.0f} s', flush=True)

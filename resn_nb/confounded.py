@@ -12,78 +12,76 @@ import numpy as np
 
 from .als import ALS
 from .core import check
-from .data import Interactions, Simulated, World, _from_keys, _pool
-from .data import load_dataset, observe, simulate
+from .data import (
+    Interactions, Simulated, World, _check_int, _check_number, _from_keys, _pool,
+    load_dataset, observe, simulate)
 from .shrink import shrink
 
 # %% ../nbs/16_confounded.ipynb #db696641
 @dataclass(frozen=True, eq=False)
 class Confounded(World):
-    "A world whose exposure has a hidden part; preferences have it as last factor."
-    trait: np.ndarray | None = None    # (n_users,) a of each user
-    hidden: np.ndarray | None = None   # (n_items,) b of each item
+    "A world whose exposure has a hidden part; it is the last factor of preferences."
+    trait: np.ndarray | None = None    # (n_users,) a
+    hidden: np.ndarray | None = None   # (n_items,) b
     strength: float = 0.               # s ≥ 0
 
     def log(self, rng) -> np.ndarray:
-        "What users like of what they are shown: ascending keys user · n_items + item."
+        "What users like of what they are shown, ascending keys user · n_items + item."
         keys = []
         for a in np.unique(self.trait):
-            exposure = self.exposure * np.exp(self.strength * a * self.hidden)
-            activity = self.activity * (self.trait == a)
-            keys.append(self.likes(exposure / exposure.sum(), activity, rng))
+            shown = self.exposure * np.exp(self.strength * a * self.hidden)
+            some = self.activity * (self.trait == a)
+            keys.append(self.likes(shown / shown.sum(), some, rng))
         return np.sort(np.concatenate(keys))
 
 # %% ../nbs/16_confounded.ipynb #4e17144c
 KINDS = ('item', 'pair')
+_SPREAD, _IMPRESSIONS = 1.5, 3.5   # of scores; for each item that a user has
 
 def _tastes(x: Interactions, factors: int) -> tuple[np.ndarray, np.ndarray]:
-    "Factors without their principal direction; scores of standard deviation 1.5."
+    "(n_users, factors + 1), (n_items, factors + 1), without the first direction."
     als = ALS(x.train, factors + 1).sweep(8)
     U, V = (t.numpy() for t in shrink(als.U, als.V, 0.))
-    # mean and mean square of all scores, without forming them
-    mean = U.mean(0) @ V.mean(0)
+    mean = U.mean(0) @ V.mean(0)       # of all scores, without forming them
     square = np.sum((U.T @ U) * (V.T @ V)) / (len(U) * len(V))
-    return U * (1.5 / np.sqrt(square - mean**2)), V
+    return U * (_SPREAD / np.sqrt(square - mean**2)), V
 
 def _base(base) -> Interactions:
     "All pairs of the data set as one matrix."
-    if isinstance(base, dict): x = simulate(**base)
-    else: x = base if isinstance(base, Interactions) else load_dataset(base)
+    if isinstance(base, Interactions): x = base
+    elif isinstance(base, dict): x = simulate(**base)
+    else: x = load_dataset(base)
     return Interactions(_from_keys(_pool(x), x.train.shape))
 
-# %% ../nbs/16_confounded.ipynb #e7632d87
-def _integer(v, arg: str, least: int) -> None:
-    "Refuse what is no integer ≥ least."
-    whole = isinstance(v, (int, np.integer)) and not isinstance(v, bool)
-    check(whole and v >= least, arg, v, f'an integer ≥ {least}')
-
+# %% ../nbs/16_confounded.ipynb #52663a58
 def confounded(
-    # name in `DATASETS`, `Interactions`, or a dict of options of `simulate`
-    base='ml-100k',
-    strength: float = .5,        # s ≥ 0 of the hidden variable; 0: none
-    kind: str = 'item',          # item | pair, see above
-    seed: int = 0,               # of the world and of the log
-    # of the test set: common | debiased | uniform; the log is the same
-    paradigm: str = 'uniform',
-    factors: int = 16,           # dimension of tastes, ≥ 1
-) -> Simulated:
-    """A semi-synthetic world with a hidden variable behind exposure and preference.
-
-    Raises ValueError that names the argument."""
-    number = isinstance(strength, (int, float)) and not isinstance(strength, bool)
-    check(number and 0 <= strength <= 50, 'strength', strength, 'a number in [0, 50]')
+    base='ml-100k',           # name in `DATASETS`, Interactions or `simulate` options
+    strength: float = .5,     # s ≥ 0 of the hidden variable; 0: none
+    kind: str = 'item',       # item | pair, see above
+    seed: int = 0,            # of world, log and splits, ≥ 0
+    paradigm: str = 'uniform',   # of the test set: common | debiased | uniform
+    factors: int = 16,        # dimension of tastes, ≥ 1
+) -> Simulated:               # the log is the same for every paradigm
+    "A semi-synthetic world with a hidden variable behind exposure and preference."
+    need = 'a finite number ≥ 0'
+    _check_number('strength', strength, lambda v: 0 <= v <= 100, need + ', at most 100')
     check(kind in KINDS, 'kind', kind, 'one of ' + ', '.join(KINDS))
-    _integer(seed, 'seed', 0); _integer(factors, 'factors', 1)
+    three = 'common', 'debiased', 'uniform'
+    check(paradigm in three, 'paradigm', paradigm, 'common, debiased or uniform')
+    _check_int('seed', seed, 0, None)
+    _check_int('factors', factors, 1, 4096)
     x, rng = _base(base), np.random.default_rng([seed, 1])
-    (U, V), n, m, pair = _tastes(x, factors), x.n_users, x.n_items, kind == 'pair'
-    trait = rng.choice([-1., 1.], n) if pair else np.ones(n)
-    hidden = rng.permutation(np.resize([-1., 1.], m)) if pair else rng.normal(size=m)
+    (U, V), n, m = _tastes(x, factors), x.n_users, x.n_items
+    if kind == 'pair':
+        trait = rng.choice([-1., 1.], n)
+        hidden = rng.permutation(np.resize([-1., 1.], m))
+    else: trait, hidden = np.ones(n), rng.normal(size=m)
     theta = np.c_[U, strength * trait].astype(np.float32)
     phi = np.c_[V, hidden].astype(np.float32)
     quality = (.5 * rng.normal(size=m) - 1.5).astype(np.float32)
-    shown, has = x.popularity + .5, np.diff(x.train.indptr)
-    impressions = np.maximum(3.5 * has, 10.)
-    w = Confounded(theta, phi, quality, shown / shown.sum(), impressions,
-                   trait, hidden, strength)
-    rng, name = np.random.default_rng([seed, 2]), f'confounded {kind} {strength:g}'
-    return observe(w, rng, paradigm, seed, name=name)
+    shown = x.popularity + .5
+    activity = np.maximum(_IMPRESSIONS * np.diff(x.train.indptr), 10.)
+    known = theta, phi, quality, shown / shown.sum(), activity
+    w = Confounded(*known, trait, hidden, strength)
+    name = f'confounded {kind} {strength:g}'
+    return observe(w, np.random.default_rng([seed, 2]), paradigm, seed, name=name)

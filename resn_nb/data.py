@@ -81,55 +81,84 @@ def _binary(x, arg: str) -> tuple[sp.csr_array, int]:
 # %% ../nbs/00_data.ipynb #d39fd930
 @dataclass(frozen=True, eq=False, repr=False)
 class Interactions:
-    "Who interacted with what: disjoint binary user × item matrices with ids 0 … n-1; everything is counted from `train`."
-    train: sp.csr_array                  # (n_users, n_items)
-    valid: sp.csr_array | None = None    # for choices: epochs, hyper-parameters, methods
+    "Who interacted with what: disjoint binary matrices, counted from `train`."
+    train: sp.csr_array                  # (n_users, n_items), ids 0 … n-1
+    valid: sp.csr_array | None = None    # for choices: epochs, parameters, methods
     test: sp.csr_array | None = None     # for the final number, never for a choice
-    name: str = 'data'
+    name: str = 'data'                   # of the data set
     users: np.ndarray | None = None      # original label of each user id, (n_users,)
     items: np.ndarray | None = None      # original label of each item id, (n_items,)
-    time: np.ndarray | None = None       # time of each train interaction, in the order of `train.indices`
-    paradigm: str = 'common'             # how test relates to train: common | debiased | uniform | temporal
+    time: np.ndarray | None = None       # of each train pair, as in `train.indices`
+    paradigm: str = 'common'             # of test: common, debiased, uniform, temporal
     notes: tuple[str, ...] = ()          # what was dropped or repaired on the way here
 
     def __post_init__(self):
-        put, notes, seen = lambda k, v: object.__setattr__(self, k, v), list(self.notes), None
-        if self.time is not None:   # sorting would part them from their pairs
-            check(getattr(self.train, 'format', '') == 'csr' and self.train.has_canonical_format, 'time', 'a train matrix that is not sorted',
-                  'given with a CSR matrix of sorted indices without duplicates')
-        for part in ('train', 'valid', 'test'):
-            x = getattr(self, part)
-            if x is None: check(part != 'train', part, None, 'a two-dimensional scipy sparse matrix', TypeError); continue
-            x, dropped = _binary(x, part)
-            check(part == 'train' or x.shape == self.train.shape, part, x.shape, f'the shape of train, {self.train.shape}')
-            if dropped: notes.append(f'{part}: dropped {dropped:,} duplicate pairs')
-            keys = _keys(x)
-            if seen is not None:
-                both = np.isin(keys, seen, assume_unique=True)
-                if both.any():
-                    notes.append(f'{part}: dropped {int(both.sum()):,} pairs that are in an earlier part too')
-                    x = _from_keys(keys[~both], x.shape)
-            seen = keys if seen is None else _distinct(np.concatenate([seen, keys]))
-            put(part, x)
+        put = partial(object.__setattr__, self)
+        if self.time is not None: self._in_order()
+        notes = list(self.notes)
+        for part, x in self._disjoint(notes): put(part, x)
         check(self.train.nnz > 0, 'train', 'no interaction', 'at least one')
-        for k, n in (('users', self.n_users), ('items', self.n_items), ('time', self.train.nnz)):
-            v = getattr(self, k)
-            if v is None: continue
-            check(np.ndim(v) == 1 and len(v) == n, k, f'{len(v)} values', f'{n} values')
-            put(k, as_times(v, k) if k == 'time' else as_labels(v, k))
+        for k, n in dict(users=self.n_users, items=self.n_items).items():
+            put(k, self._one_each(k, n, as_labels))
+        put('time', self._one_each('time', self.train.nnz, as_times))
         put('notes', tuple(notes))
 
+    def _in_order(self) -> None:
+        "Refuse times of a matrix that is not sorted yet: they would lose their pairs."
+        x = self.train
+        sorted_ = getattr(x, 'format', '') == 'csr' and x.has_canonical_format
+        valid = 'given with a CSR matrix of sorted indices without duplicates'
+        check(sorted_, 'time', 'a train matrix that is not sorted', valid)
+
+    def _disjoint(self, notes: list):
+        "(name, matrix) of each part, without what is in an earlier one."
+        seen = np.zeros(0, np.int64)
+        for part in ('train', 'valid', 'test'):
+            x = getattr(self, part)
+            if x is None and part != 'train': continue
+            x, dropped = _binary(x, part)
+            shape = self.train.shape
+            valid = f'the shape of train, {shape}'
+            check(part == 'train' or x.shape == shape, part, x.shape, valid)
+            keys = _keys(x)
+            both = np.isin(keys, seen, assume_unique=True)
+            twice = f'{int(both.sum()):,} pairs that are in an earlier part too'
+            if dropped: notes.append(f'{part}: dropped {dropped:,} duplicate pairs')
+            if both.any(): notes.append(f'{part}: dropped {twice}')
+            if both.any(): x = _from_keys(keys[~both], x.shape)
+            seen = _distinct(np.concatenate([seen, keys]))
+            yield part, x
+
+    def _one_each(self, arg: str, n: int, exact: Callable) -> np.ndarray | None:
+        "Labels or times, checked; one for each of `n`."
+        v = getattr(self, arg)
+        if v is None: return None
+        many = hasattr(v, '__len__')
+        check(many, arg, type(v).__name__, 'an array or list', TypeError)
+        check(np.ndim(v) == 1 and len(v) == n, arg, f'{len(v)} values', f'{n} values')
+        return exact(v, arg)
+
     @property
-    def n_users(self) -> int: return self.train.shape[0]
+    def n_users(self) -> int:
+        "Number of users."
+        return self.train.shape[0]
+
     @property
-    def n_items(self) -> int: return self.train.shape[1]
+    def n_items(self) -> int:
+        "Number of items."
+        return self.train.shape[1]
+
     @cached_property
-    def popularity(self) -> np.ndarray: return np.bincount(self.train.indices, minlength=self.n_items)  # r, (n_items,)
+    def popularity(self) -> np.ndarray:   # r, (n_items,)
+        "How many users in train have each item."
+        return np.bincount(self.train.indices, minlength=self.n_items)
+
     @cached_property
-    def known(self) -> sp.csr_array:   # (n_users, n_items)
+    def known(self) -> sp.csr_array:      # (n_users, n_items)
         "All that is known of a user but what is tested: train and validation."
         if self.valid is None: return self.train
-        return _from_keys(np.sort(np.concatenate([_keys(self.train), _keys(self.valid)])), self.train.shape)
+        keys = np.concatenate([_keys(self.train), _keys(self.valid)])
+        return _from_keys(np.sort(keys), self.train.shape)
 
 # %% ../nbs/00_data.ipynb #d5ca6969
 @patch
@@ -402,27 +431,29 @@ def read_interactions(
     item: str = 'item',   # column of item labels; `item_id` is found, too
     rating: str | None = None,         # column of ratings
     min_rating: float | None = None,   # rows with at least this rating are interactions
-    # column of times: numbers or ISO dates; None: `timestamp` if there is one; False: none
+    # column of times, numbers or ISO dates; None: `timestamp` if it exists; False: none
     time: str | bool | None = None,
     k_core: int = 1,           # users and items have at least this many interactions
     name: str | None = None,   # default: the file's name
-    sep: str | None = None,    # between fields; default: , or a tabulator, by the ending
+    sep: str | None = None,    # between fields; default: , or tabulator, by the ending
     encoding: str | None = None,   # of a text file; default: UTF-8
     # minimal: fields may stand in quotes; none: quotes are part of the labels;
     # default: what the file shows, see the page on reading
     quoting: str | None = None,
-    # of rows of one pair: first (any rating of min_rating counts) or last (the last one counts)
+    # of rows of one pair, in time: first (that reaches min_rating) or last (it alone)
     keep: str = 'first',
 ) -> Interactions:             # everything in `train`
     """Read a log of interactions: labels and times exactly, each pair once.
 
-    Dropped duplicates are counted in `notes`. What cannot be read exactly is a `ValueError` or `TypeError`
-    that names file, column and line; without `min_rating`, a rating below zero is one, too.
+    Dropped duplicates are counted in `notes`. What cannot be read exactly is a
+    `ValueError` or `TypeError` that names file, column and line; without `min_rating`,
+    so is a rating below zero. A file that is not there is a `FileNotFoundError`.
     """
-    log = read_log(src, user, item, rating, min_rating, time, k_core, sep, encoding, quoting, keep)
-    shape = len(log.users), len(log.items)
-    return Interactions(_from_keys(log.keys, shape), name=name or log.name, users=log.users,
-                        items=log.items, time=log.time, notes=log.notes)
+    log = read_log(src, user, item, rating, min_rating, time, k_core,
+                   sep, encoding, quoting, keep)
+    train = _from_keys(log.keys, (len(log.users), len(log.items)))
+    kept = dict(users=log.users, items=log.items, time=log.time, notes=log.notes)
+    return Interactions(train, name=name or log.name, **kept)
 
 # %% ../nbs/00_data.ipynb #3c71b911
 #| code-fold: true

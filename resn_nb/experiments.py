@@ -10,218 +10,333 @@ __all__ = ['SMOKE', 'SMOKE_ALS', 'EXPERIMENTS', 'FORMAT', 'WORLDS', 'WHERE', 'BA
            'headline']
 
 # %% ../nbs/10_experiments.ipynb #57024f9d
-import contextlib, functools, hashlib, itertools, json, os, shutil, time
-from dataclasses import dataclass
+import contextlib, functools, hashlib, inspect, itertools, json, os, shutil, time
+import warnings
+from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Callable
 
 import numpy as np
+from fastcore.script import Param
 
-from .core import check, choose, command, load_json, progress, provenance, save_json
 from .confounded import confounded
+from .core import (check, choose, clean_dead, command, load_json, progress,
+                          provenance, save_json)
 from .data import DATASETS, Interactions, load_dataset, simulate
-from .methods import GRIDS, METHODS
-from .train import fit
+from .methods import GRIDS, METHODS, make_method, options_of
+from .models import MODELS
+from .train import Config, fit
 
 # %% ../nbs/10_experiments.ipynb #bfdcee52
 @dataclass(frozen=True)
 class Experiment:
     "A named list of runs."
-    title: str
-    runs: tuple[dict, ...]      # each: data, paradigm, seed, and options of `fit`
-    smoke: dict                 # changes for --smoke; runs that become equal are run once
-    then: tuple[Callable, ...] = ()   # stages: (validation table of all runs so far) → further runs
+    title: str               # one line
+    runs: tuple[dict, ...]   # each: data, paradigm, seed, and options of `fit`
+    smoke: dict              # changes for --smoke; runs that become equal are run once
+    # stages: (validation table of all runs so far) → further runs
+    then: tuple[Callable, ...] = ()
+    later: tuple[dict, ...] = ()   # what a stage will add, as far as it is known before
 
+# %% ../nbs/10_experiments.ipynb #0cc1f211
 def grid(**axes) -> tuple[dict, ...]:   # one dict for each combination
-    "The Cartesian product: every list is an axis, everything else is constant."
+    """The Cartesian product: every list is an axis, everything else is constant.
+    `ValueError` for an empty list."""
     lists = {k: v if isinstance(v, list) else [v] for k, v in axes.items()}
+    valid = 'a value, or a list of at least one'
+    for k, v in lists.items(): check(len(v) > 0, k, v, valid)
     return tuple(dict(zip(lists, c)) for c in itertools.product(*lists.values()))
 
 # %% ../nbs/10_experiments.ipynb #93f3b74e
-SMOKE = dict(data='simulated', world=dict(n_users=300, n_items=200, per_user=20), dim=8, epochs=4, batch_users=100, eval_every=2)
+SMOKE = dict(data='simulated', world=dict(n_users=300, n_items=200, per_user=20),
+             dim=8, epochs=4, batch_users=100, eval_every=2)
 SMOKE_ALS = {k: v for k, v in SMOKE.items() if k != 'batch_users'}
 
-_mf = dict(model='mf', loss='mse', method='resn', dim=256, lr=2e-3, batch_users=512, epochs=150, refit=True, seed=[0, 1, 2])
-
-_als = dict(model='mf', solver='als', dim=64, reg=10., epochs=30, eval_every=3, patience=3, refit=True, seed=[0, 1, 2])
+_mf = dict(model='mf', loss='mse', method='resn', dim=256, lr=2e-3, batch_users=512,
+           epochs=150, refit=True, seed=[0, 1, 2])
+_als = dict(model='mf', solver='als', dim=64, reg=10., epochs=30, eval_every=3,
+            patience=3, refit=True, seed=[0, 1, 2])
 
 EXPERIMENTS: dict[str, Experiment] = {
     'ml1m': Experiment('ReSN on MovieLens-1M: matrix factorisation, common test',
         grid(data='ml-1m', beta=[0., 3e-4, 1e-3, 2e-3, 3e-3], **_mf), SMOKE),
-    'ml1m_debiased': Experiment('ReSN on MovieLens-1M: matrix factorisation, levelled test',
+    'ml1m_debiased': Experiment(
+        'ReSN on MovieLens-1M: matrix factorisation, levelled test',
         grid(data='ml-1m', paradigm='debiased', beta=[0., 1e-3, 3e-3], **_mf), SMOKE),
     'ml1m_sigmoid': Experiment('The released code\'s form of ReSN on MovieLens-1M',
-        grid(data='ml-1m', norm='popularity', activation='sigmoid', beta=[.01, .03], **_mf), SMOKE),
-    'als': Experiment('Least squares on MovieLens-1M, common and levelled test: σ₁ penalised in training, or scaled behind it',
-        grid(data='ml-1m', paradigm=[None, 'debiased'], method='resn', beta=[0., .25, .5, 1., 2., 4., 8., 30.], **_als)
-        + grid(data='ml-1m', paradigm=[None, 'debiased'], method='shrink', gamma=[0., .2, .4, .6, .8], **_als), SMOKE_ALS),
+        grid(data='ml-1m', norm='popularity', activation='sigmoid',
+             beta=[.01, .03], **_mf), SMOKE),
+    'als': Experiment(
+        'Least squares on MovieLens-1M, common and levelled test: '
+        'σ₁ penalised in training, or scaled behind it',
+        grid(data='ml-1m', paradigm=[None, 'debiased'], method='resn',
+             beta=[0., .25, .5, 1., 2., 4., 8., 30.], **_als)
+        + grid(data='ml-1m', paradigm=[None, 'debiased'], method='shrink',
+               gamma=[0., .2, .4, .6, .8], **_als), SMOKE_ALS),
 }
 
 # %% ../nbs/10_experiments.ipynb #2a7b0a17
 FORMAT = 'resn_nb run 1'   # written into every run file; another one is refused
 
 def run_key(config: dict) -> str:
-    "Twelve hexadecimal digits that stand for a run's configuration, whatever the order of its entries."
+    "Twelve hexadecimal digits for a configuration, whatever the order of its entries."
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
 
 # %% ../nbs/10_experiments.ipynb #c033c64f
-_GIVEN: dict[str, Interactions] = {}   # data that `compare` was given as objects, by label
+_GIVEN: dict[str, Interactions] = {}   # what `compare` was given as objects, by label
 
-WORLDS: dict[str, Callable[..., Interactions]] = dict(simulated=simulate, confounded=confounded)   # what `world` holds options of
+WORLDS: dict[str, Callable[..., Interactions]] = dict(   # what `world` holds options of
+    simulated=simulate, confounded=confounded)
 
 @functools.lru_cache(2)
-def _data(name: str, paradigm: str | None, seed: int, world: str | None) -> Interactions:
-    if world is not None: return WORLDS[name](seed=seed, **dict(paradigm=paradigm) if paradigm else {}, **json.loads(world))
-    return _GIVEN[name] if name in _GIVEN else load_dataset(name, paradigm=paradigm, seed=seed)
+def _data(name: str, paradigm: str | None, seed: int, world: str | None):
+    "The `Interactions` of a run; `world`: options of a simulated one, as JSON."
+    if world is not None:
+        split = dict(paradigm=paradigm) if paradigm else {}
+        return WORLDS[name](seed=seed, **split, **json.loads(world))
+    if name in _GIVEN: return _GIVEN[name]
+    return load_dataset(name, paradigm=paradigm, seed=seed)
 
 def _open(config: dict) -> tuple[Interactions, dict]:
     "The data of a run, and what is left of its configuration: the options of `fit`."
     c = dict(config)
     final = c.pop('final', False)
     name, paradigm, world = (c.pop(k, None) for k in ('data', 'paradigm', 'world'))
-    check(world is None or name in WORLDS, 'world', world, f'options of a world, with data one of {", ".join(WORLDS)}')
-    data = _data(name, paradigm, c['seed'], world and json.dumps(world, sort_keys=True))
+    valid = f'options of a world, with data one of {", ".join(WORLDS)}'
+    check(world is None or name in WORLDS, 'world', world, valid)
+    world = world and json.dumps(world, sort_keys=True)
+    data = _data(name, paradigm, c['seed'], world)
     return (data.merged(), c | dict(patience=0)) if final else (data, c)
 
 # %% ../nbs/10_experiments.ipynb #9870699c
-_KEPT = ('epoch', 'loss', 'objective', 'sigma1', 'sigma1_share', 'cos_popularity', 'valid_ndcg', 'valid_popular_ratio')
+_KEPT = ('epoch', 'loss', 'objective', 'sigma1', 'sigma1_share', 'cos_popularity',
+         'valid_ndcg', 'valid_popular_ratio')
 
 def _history(log: list[dict]) -> list[dict]:
     "The epochs that were looked at on validation, in five digits."
-    return [{k: float(f'{r[k]:.5g}') for k in _KEPT if r.get(k) is not None} for r in log if 'valid_ndcg' in r]
+    return [{k: float(f'{r[k]:.5g}') for k in _KEPT if r.get(k) is not None}
+            for r in log if 'valid_ndcg' in r]
 
 def _measure(rec) -> dict:
     "What a trained recommender's file holds."
     log = rec.config.get('search', rec.log)
-    best = max((r for r in log if 'valid_ndcg' in r), key=lambda r: r['valid_ndcg'], default=log[-1])
-    valid = {k: best[f'valid_{k}'] for k in ('ndcg', 'popular_ratio') if f'valid_{k}' in best}
-    return dict(valid=valid, epochs=best['epoch'], test=rec.evaluate(), spectrum=[round(s, 4) for s in rec.spectrum()[:32].tolist()],
-                history=_history(log), epoch_seconds=sum(r['seconds'] for r in log) / len(log))
+    looks = [r for r in log if 'valid_ndcg' in r]
+    best = max(looks, key=lambda r: r['valid_ndcg'], default=log[-1])
+    names = ('ndcg', 'popular_ratio')
+    valid = {k: best[f'valid_{k}'] for k in names if f'valid_{k}' in best}
+    largest = [round(s, 4) for s in rec.spectrum()[:32].tolist()]
+    seconds = sum(r['seconds'] for r in log) / len(log)
+    return dict(valid=valid, epochs=best['epoch'], test=rec.evaluate(),
+                spectrum=largest, history=_history(log), epoch_seconds=seconds)
 
+# %% ../nbs/10_experiments.ipynb #e235e0cb
+_UNUSABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError,
+             FileNotFoundError)
+
+def _remove(path: Path) -> None:
+    "Remove a folder with all in it; a link in its place is removed, not followed."
+    if path.is_symlink() or path.is_file(): path.unlink(missing_ok=True)
+    else: shutil.rmtree(path, ignore_errors=True)
+
+def _fitted(data: Interactions, state: Path | None, options: dict):   # Recommender
+    "`fit`, continued in the folder `state` where that can be, else begun there anew."
+    epochs = []
+    watch = lambda model, row: epochs.append(row)
+    options = options | dict(out=state, progress=False, callbacks=[watch])
+    train = functools.partial(fit, data, **options)
+    if state and not state.is_symlink() and (state/'config.json').is_file():
+        try: return train(resume=True)
+        except _UNUSABLE as e:
+            if epochs: raise   # it could be used: this is another error
+            why = f'{state}: begun anew, since it cannot be continued ({e})'
+            warnings.warn(why, stacklevel=2)
+    if state: _remove(state)
+    return train()
+
+# %% ../nbs/10_experiments.ipynb #c7840d91
 def run(
-    config: dict,               # one of `Experiment.runs`
-    checkpoints: Path | None = None,   # folder for the state of unfinished runs; None: an interrupted run starts anew
-    command: str | None = None, # for the provenance
-) -> dict:                      # JSON-ready result
-    "Train, evaluate on validation and test, and say how it was done."
+    config: dict,                      # one of `Experiment.runs`
+    checkpoints: Path | None = None,   # folder for states, one a run; None: keep none
+    command: str | None = None,        # for the provenance
+) -> dict:                             # JSON-ready result
+    """Train, evaluate on validation and test, and say how it was done.
+    The state stays until the result is saved, see `complete`."""
+    key, start = run_key(config), time.perf_counter()
     data, options = _open(config)
-    out = checkpoints and Path(checkpoints)/run_key(config)
-    start = time.perf_counter()
-    try: found = _measure(fit(data, out=out, resume=bool(out and (out/'config.json').exists()), progress=False, **options))
-    except FloatingPointError as e: found = dict(failed=str(e))
-    if out: shutil.rmtree(out, ignore_errors=True)
-    return dict(format=FORMAT, key=run_key(config), config=config,
-                data=dict(name=data.name, paradigm=data.paradigm, sha256=data.sha256, notes=data.notes),
-                **found, seconds=time.perf_counter() - start, provenance=provenance(command))
+    try: found = _measure(_fitted(data, checkpoints and Path(checkpoints)/key, options))
+    except FloatingPointError as e: found = dict(failed=_said(e))
+    about = {k: getattr(data, k) for k in ('name', 'paradigm', 'sha256', 'notes')}
+    return dict(format=FORMAT, key=key, config=config, data=about, **found,
+                seconds=time.perf_counter() - start, provenance=provenance(command))
+
+def _said(e: FloatingPointError) -> str:
+    "Its message, but for saved states: those of a run that is over are removed."
+    return '; '.join(s for s in str(e).split('; ') if 'state' not in s)
 
 # %% ../nbs/10_experiments.ipynb #0c805140
 @contextlib.contextmanager
 def claim(file: Path):   # yields True: it is ours; False: another process has it
-    "Hold the right to make `file`."
+    "Hold the right to make `file`; an `OSError` if its lock is a link or a folder."
     import fcntl
-    lock = file.with_name(f'.{file.stem}.lock')
+    lock = _lock(file)
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with open(lock, 'w') as f:
-        try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB); mine = True
+    valid = 'no file, or a lock of ours'
+    check(not lock.is_symlink(), str(lock), 'a link', valid, OSError)
+    fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        try: fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB); mine = _is(fd, lock)
         except BlockingIOError: mine = False
-        # between our opening and our locking, its last holder may have removed the file: then our lock is on a ghost
-        mine = mine and lock.exists() and os.fstat(f.fileno()).st_ino == lock.stat().st_ino
         try: yield mine
         finally:
             if mine: lock.unlink(missing_ok=True)
+    finally: os.close(fd)
 
+def _lock(file: Path) -> Path: return file.with_name(f'.{file.stem}.lock')
+
+def _is(fd: int, file: Path) -> bool:
+    "Is this the file of that name? Its last holder may have removed it in between."
+    try: return os.path.samestat(os.fstat(fd), os.lstat(file))
+    except FileNotFoundError: return False
+
+# %% ../nbs/10_experiments.ipynb #bb27c132
 def complete(
-    runs: dict[Path, dict],     # file → configuration
+    runs: dict[Path, dict],         # file → configuration
     make: Callable[[dict], dict],   # configuration → result
-    show: bool = True,          # a progress bar where a person watches
-    desc: str = 'runs',
+    show: bool = True,              # a progress bar where a person watches
+    desc: str = 'runs',             # the bar's name
+    # called with a configuration once its result is on disk
+    done: Callable[[dict], None] = lambda c: None,
 ) -> None:
-    "Make the files that are not there, together with all other processes that do the same; return when all are there."
-    left = {f: c for f, c in runs.items() if not f.exists()}
-    with progress(None, show, desc=desc, total=len(runs), initial=len(runs) - len(left), unit='run') as bar:
+    """Make the files that are not there, together with all other processes that do the
+    same; return when all are there."""
+    left = {}
+    for f, c in runs.items():
+        if not f.exists(): left[f] = c; continue
+        done(c)
+        if _lock(f).exists():   # its holder was killed at the very end
+            with claim(f): pass
+    count = dict(total=len(runs), initial=len(runs) - len(left), unit='run')
+    with progress(None, show, desc=desc, **count) as bar:
         while left:
             before = len(left)
-            for f in list(left):
+            for f, c in list(left.items()):
                 with claim(f) as mine:
-                    if mine and not f.exists(): save_json(f, make(left[f]))
-                    if f.exists(): del left[f]; bar.update()
-            if len(left) == before: time.sleep(.5)   # others are at work on all that is left
+                    if mine and not f.exists(): save_json(f, make(c))
+                    if mine: done(c)
+                if f.exists(): del left[f]; bar.update()
+            if len(left) == before: time.sleep(.5)   # others are at work on the rest
 
 # %% ../nbs/10_experiments.ipynb #b5d204a0
 WHERE = ['data', 'world', 'paradigm', 'backbone']   # what a comparison is within
+
+def _share(arg: str, v) -> None:
+    ok = isinstance(v, (int, float)) and not isinstance(v, bool) and 0 <= v < 1
+    check(ok, arg, v, 'a share in [0, 1)')
 
 def choose_beta(
     table,                # of `load_results`: columns beta, seed, valid_ndcg
     loss: float = .01,    # relative NDCG that may be given up on validation, in [0, 1)
 ) -> float:
-    "The largest β that costs at most `loss` of the plain model's validation NDCG, on the mean over seeds. Test columns are not looked at."
-    check(0 <= loss < 1, 'loss', loss, 'a share in [0, 1)')
+    """The largest β that costs at most `loss` of the plain model's validation NDCG, on
+    the mean over seeds; test columns are not looked at. `ValueError` without β = 0."""
+    _share('loss', loss)
     v = table.groupby('beta')['valid_ndcg'].mean()
-    check(0. in v.index, 'table', f'betas {v.index.tolist()}', 'a table with the plain model, beta 0')
+    plain = 'a table with the plain model, beta 0'
+    check(0. in v.index, 'table', f'betas {v.index.tolist()}', plain)
     return float(v.index[v >= (1 - loss) * v[0.]].max())
 
+# %% ../nbs/10_experiments.ipynb #1e2fc7a2
 def pick(
     table,                # runs of one method: valid_ndcg, valid_popular_ratio
-    plain: float,         # validation NDCG of the plain model
+    plain: float,         # validation NDCG of the plain model; NaN: it failed
     paradigm: str,        # common | debiased | uniform
-    loss: float = .01,    # relative NDCG that may be given up on a common test, in [0, 1)
+    loss: float = .01,    # relative NDCG to be given up on a common test, in [0, 1)
 ) -> int:                 # index label of a row
     "The setting to go on with, by the rule above; runs that failed are passed over."
-    check(0 <= loss < 1, 'loss', loss, 'a share in [0, 1)')
+    _share('loss', loss)
+    valid = ('common', 'debiased', 'uniform', 'temporal')
+    check(paradigm in valid, 'paradigm', paradigm, 'one of ' + ', '.join(valid))
     t = table[table.valid_ndcg.notna()]
-    check(len(t) > 0, 'table', f'{len(table)} runs, all failed', 'at least one run that did not fail')
+    found = f'{len(table)} runs, all failed'
+    check(len(t) > 0, 'table', found, 'at least one run that did not fail')
     good = t[t.valid_ndcg >= (1 - loss) * plain]
-    return good.valid_popular_ratio.idxmin() if paradigm == 'common' and len(good) else t.valid_ndcg.idxmax()
+    if paradigm == 'common' and len(good): return good.valid_popular_ratio.idxmin()
+    return t.valid_ndcg.idxmax()
 
+# %% ../nbs/10_experiments.ipynb #1a7d1c27
 def chosen(
-    table,                # runs of several methods on several data sets: the columns of `WHERE`, method, valid_ndcg, valid_popular_ratio
-) -> list[int]:           # index labels, one for each data set, paradigm, backbone and method
-    "What validation chose, each method against the plain one beside it."
-    return [pick(t, best, p) for (*_, p, _), rows in table.groupby(WHERE)
-            for best in [rows[rows.method == 'none'].valid_ndcg.max()] for _, t in rows.groupby('method')]
+    table,         # the columns of `WHERE`, method, valid_ndcg, valid_popular_ratio
+) -> list[int]:    # index labels, one for each data set, paradigm, backbone and method
+    """What validation chose, each method against the plain one beside it;
+    nothing of a method whose runs have all failed."""
+    check('valid_ndcg' in table, 'table', 'no valid_ndcg', 'runs that did not all fail')
+    found = []
+    for (_, _, paradigm, _), rows in table.groupby(WHERE):
+        plain = rows[rows.method == 'none'].valid_ndcg.max()
+        ran = [t for _, t in rows.groupby('method') if t.valid_ndcg.notna().any()]
+        found += [pick(t, plain, paradigm) for t in ran]
+    return found
 
 # %% ../nbs/10_experiments.ipynb #5578067c
 def _read(f: Path) -> dict:
     "A run file, checked."
     r = load_json(f)
     found = r.get('format') if isinstance(r, dict) else type(r).__name__
-    check(found == FORMAT, str(f), found, f'a run file of format {FORMAT!r}; results of another version belong in another folder')
-    check(f.stem == r.get('key') == run_key(r['config']), str(f), r.get('key'), 'a run file whose name and key are the hash of its configuration')
+    other = 'results of another version belong in another folder'
+    check(found == FORMAT, str(f), found, f'a run file of format {FORMAT!r}; {other}')
+    key, config = r.get('key'), r.get('config')
+    ok = isinstance(config, dict) and f.stem == key == run_key(config)
+    valid = 'a run file whose name and key are the hash of its configuration'
+    check(ok, str(f), key, valid)
     return r
 
 def _row(r: dict) -> dict:
+    "A run file as a row of the table."
     c = r['config']
     world = ', '.join(f'{k}={v}' for k, v in (c.get('world') or {}).items())
     found = {f'valid_{k}': v for k, v in r.get('valid', {}).items()} | r.get('test', {})
-    found |= {k: r.get(k) for k in ('epochs', 'seconds', 'epoch_seconds', 'key', 'failed')}
-    given = dict(paradigm=r['data']['paradigm'], backbone='als' if c.get('solver') == 'als' else c.get('model', 'mf'), method='resn', final=c.get('refit', False))
-    return dict(data=c['data'], world=world, **given) | c | dict(world=world, paradigm=given['paradigm']) | found | dict(config=c)
+    more = ('epochs', 'seconds', 'epoch_seconds', 'key', 'failed')
+    found |= {k: r.get(k) for k in more}
+    paradigm = r['data']['paradigm']
+    backbone = 'als' if c.get('solver') == 'als' else c.get('model', 'mf')
+    first = dict(data=c['data'], world=world, paradigm=paradigm, backbone=backbone,
+                 method='resn', final=c.get('refit', False))
+    return first | c | dict(world=world, paradigm=paradigm) | found | dict(config=c)
 
+# %% ../nbs/10_experiments.ipynb #d6cfda7d
 def _final(t, i: int) -> dict:
-    "The configuration of the final run that follows from row i of a search, but for the seed."
+    "The final run that row i of a search leads to, but for the seed."
     return t.config[i] | dict(final=True, epochs=int(t.epochs[i]))
 
 def _standing(t):
-    "Without the final runs of settings that validation no longer chooses, since there are more runs to choose from."
+    """Without the final runs of settings that validation no longer chooses, since there
+    are more runs to choose from."""
     groups, final = [*WHERE, 'method'], t.config.map(lambda c: c.get('final', False))
-    search = t[~final & (t.method.eq('none') | t.groupby(groups).key.transform(lambda k: final[k.index].any()))]
+    has_final = t.groupby(groups).key.transform(lambda k: final[k.index].any())
+    search = t[~final & (t.method.eq('none') | has_final)]
     if not final.any() or not len(search): return t
     seedless = lambda c: run_key(c | dict(seed=0))
     right = {seedless(_final(t, i)) for i in chosen(search)}
     sought = t[groups].apply(tuple, axis=1).isin(search[groups].apply(tuple, axis=1))
     return t[~final | ~sought | t.config.map(seedless).isin(right)]
 
+# %% ../nbs/10_experiments.ipynb #e5b9de80
 def load_results(
-    folder,                     # of one experiment
-    keys=None,                  # only these runs
-):                              # DataFrame: one row a run; configuration, valid_…, test metrics, epochs, seconds, key
-    "All run files of a folder as a tidy table; of the final runs, those whose setting is what validation chooses among the runs loaded."
+    folder,        # of one experiment
+    keys=None,     # only these runs, by their keys
+):                 # DataFrame, a row a run: configuration, valid_…, test metrics, key
+    """All run files of a folder as a tidy table; of the final runs, those whose setting
+    is what validation chooses among the runs loaded. Others are refused by name."""
     import pandas as pd
-    files = sorted(f for f in Path(folder).glob('*.json') if keys is None or f.stem in keys)
-    check(len(files) > 0, 'folder', str(folder), 'a folder with run files; resn_experiment makes them', FileNotFoundError)
+    wanted = lambda f: keys is None or f.stem in keys
+    files = sorted(f for f in Path(folder).glob('*.json') if wanted(f))
+    valid = 'a folder with run files; resn_experiment makes them'
+    check(len(files) > 0, 'folder', str(folder), valid, FileNotFoundError)
     t = pd.DataFrame([_row(_read(f)) for f in files])
     t = t.drop(columns='failed') if t.failed.isna().all() else t
-    return _standing(t).sort_values([c for c in (*WHERE, 'method', 'beta', 'seed') if c in t], ignore_index=True)
+    order = [c for c in (*WHERE, 'method', 'beta', 'seed') if c in t]
+    return _standing(t).sort_values(order, ignore_index=True)
 
 def validation_only(table):   # → DataFrame without any number that was measured on test
     "What choices are made from."
@@ -232,90 +347,204 @@ def gather(
     *names: str,         # experiments; those without results are left out
     root='results',      # folder of their folders
 ):                       # DataFrame as from `load_results`, with a column `experiment`
-    "The runs of several experiments as one table."
+    "The runs of several experiments as one table; an `OSError` if there are none."
     import pandas as pd
     there = [n for n in names if any(Path(root, n).glob('*.json'))]
-    check(len(there) > 0, 'names', names, f'an experiment with results in {root}; resn_experiment makes them', FileNotFoundError)
-    t = pd.concat([load_results(Path(root)/n).assign(experiment=n) for n in there], ignore_index=True)
+    valid = f'an experiment with results in {root}; resn_experiment makes them'
+    check(len(there) > 0, 'names', names, valid, FileNotFoundError)
+    tables = [load_results(Path(root, n)).assign(experiment=n) for n in there]
+    t = pd.concat(tables, ignore_index=True)
     return t.assign(final=t.final.astype(bool))
 
+# %% ../nbs/10_experiments.ipynb #186814df
 def cells(
-    table,                          # of `load_results` or `gather`
-    metric: str,                    # column
-    columns,                        # (data, paradigm) of the wanted columns, in order
-    rows=None,                      # methods, in order; default: those in the table
-    scale: float = 1,               # e.g. 100 for per cent
-    digits: int = 3,
-    seeds: int = 3,                 # how many a cell must have
-):                                  # DataFrame of text, method × data set
-    "Mean ± standard deviation over the seeds of the final runs; 'not run' where fewer seeds are there."
+    table,              # of `load_results` or `gather`
+    metric: str,        # column
+    columns,            # (data, paradigm) of the wanted columns, in order
+    rows=None,          # methods, in order; default: those in the table
+    scale: float = 1,   # e.g. 100 for per cent
+    digits: int = 3,    # behind the point
+    seeds: int = 3,     # how many a cell must have
+):                      # DataFrame of text, method × data set
+    """Mean ± standard deviation over the seeds of the final runs;
+    'not run' where fewer seeds are there."""
     import pandas as pd
-    final, columns = table[table.final & table[metric].notna()], list(columns)
-    groups = {k: scale * g for k, g in final.groupby(['method', 'data', 'paradigm'])[metric] if len(g) >= seeds}
-    text = lambda g: 'not run' if g is None else f'{g.mean():.{digits}f} ± {g.std():.{digits}f}'
+    check(metric in table, 'metric', metric, 'a column of the table')
+    final = table[table.final & table[metric].notna()]
+    groups = final.groupby(['method', 'data', 'paradigm'])[metric]
+    there = {k: scale * g for k, g in groups if len(g) >= seeds}
+    def text(m, d, p):
+        g = there.get((m, d, p))
+        if g is None: return 'not run'
+        return f'{g.mean():.{digits}f} ± {g.std():.{digits}f}'
     rows = list(dict.fromkeys(final.method)) if rows is None else list(rows)
-    return pd.DataFrame({f'{d}, {p}': [text(groups.get((m, d, p))) for m in rows] for d, p in columns}, index=pd.Index(rows, name='method'))
+    found = {f'{d}, {p}': [text(m, d, p) for m in rows] for d, p in columns}
+    return pd.DataFrame(found, index=pd.Index(rows, name='method'))
 
 # %% ../nbs/10_experiments.ipynb #52c57daf
-def _declared(e: Experiment, runs, smoke: bool, out: Path, only: dict) -> dict[Path, dict]:
-    "File → configuration. The plain model stays in whatever method is asked for: the others are judged against it."
+def _fits(c: dict, only: dict) -> bool:
+    "Has a run all entries of `only`?"
+    return all(k in c and str(c[k]) == v for k, v in only.items())
+
+def _wanted(c: dict, only: dict) -> bool:
+    """The same, but the plain model stays whatever method, and option of a method, is
+    asked for: the others are judged against it."""
+    if c.get('method') == 'none':
+        only = {k: v for k, v in only.items() if k in c and k != 'method'}
+    return _fits(c, only)
+
+def _check_only(e: Experiment, only: dict) -> None:
+    "Refuse a filter that no run of the experiment fits, now or in a later stage."
+    values = {}
+    for c in (*e.runs, *e.later):
+        for k, v in c.items(): values.setdefault(k, {})[str(v)] = None
+    for k, v in only.items():
+        check(k in values, 'only', k, 'one of ' + ', '.join(sorted(values)))
+        check(v in values[k], 'only', f'{k}={v}', f'{k}=' + ', '.join(values[k]))
+    known = itertools.chain(e.runs, (p | c for p in e.runs for c in e.later))
+    fits = any(_fits(c, only) for c in known)
+    check(fits, 'only', only, 'entries that one run has together')
+
+def _declared(e: Experiment, runs, smoke: bool, out: Path, only: dict) -> dict:
+    "File → configuration."
     files = {}
     for c in runs:
-        if any(str(c.get(k)) != v and (k, c.get(k)) != ('method', 'none') for k, v in only.items()): continue
+        if not _wanted(c, only): continue
         if smoke: c = c | {k: v for k, v in e.smoke.items() if k in c or k == 'world'}
         files[Path(out)/f'{run_key(c)}.json'] = c
     return files
 
+# %% ../nbs/10_experiments.ipynb #0930d021
+_OF_DATA = {'data', 'world', 'paradigm', 'seed', 'final'}
+_OF_ALS = {'reg', 'alpha', 'steps', 'exact', 'safe'}
+_OF_RUN = {'options', 'out', 'resume', 'force', 'save_every', 'progress', 'callbacks'}
+
+def _check_run(c: dict) -> None:
+    "Refuse a method, backbone, loss or option that `fit` does not have."
+    name = c.get('method', 'resn')
+    method = choose(METHODS, name, 'method')
+    build = choose(MODELS, c.get('model', 'mf'), 'model')
+    known = _OF_DATA | _OF_ALS | {f.name for f in fields(Config)}
+    known |= set(options_of(method))
+    for f in (fit, build): known |= set(inspect.signature(f).parameters)
+    valid = f'an option of fit with method {name}'
+    for k in c: check(k in known - _OF_RUN, 'option', k, valid)
+    make_method(name, **{k: v for k, v in c.items() if k in options_of(method)})
+    loss = c.get('loss', 'mse')
+    valid = f'{" or ".join(method.losses)} for method {name}: {method.because}'
+    check(loss in method.losses, 'loss', loss, valid)
+
+# %% ../nbs/10_experiments.ipynb #8e7ddecd
 def run_experiment(
     name: str | Experiment,     # in `EXPERIMENTS`
     out: Path,                  # folder for the run files
     smoke: bool = False,        # the quick form
     show: bool = True,          # a progress bar where a person watches
-    checkpoints: Path = Path('runs'),   # where unfinished runs keep their state
-    only: dict | None = None,   # configuration entry → value, as text: run nothing else (but the plain model, where there is one)
-    trials: int = 0,            # before the choice, so many more settings of each method, see `tune`
+    # for states of unfinished runs, with a folder for each `out`; None: out/unfinished
+    checkpoints: Path | None = None,
+    # entry → value, as text: run nothing else (but the plain model, if there is one)
+    only: dict | None = None,
+    trials: int = 0,            # before the choice, more settings a method, see `tune`
 ) -> list[Path]:                # the files of all runs, in order
-    "Run what is not there yet."
+    "Run what is not there yet. `ValueError` for what cannot be, before all else."
     e = name if isinstance(name, Experiment) else choose(EXPERIMENTS, name, 'name')
-    label, only = name if isinstance(name, str) else 'experiment', only or {}
-    check(isinstance(trials, int) and trials >= 0, 'trials', trials, 'an integer ≥ 0')
-    check(not trials or e.then, 'trials', trials, f'0: {label} chooses nothing on validation')
+    label = name if isinstance(name, str) else 'experiment'
+    out, only = Path(out), {k: str(v) for k, v in (only or {}).items()}
+    _check_experiment(e, label, out, only, trials)
     told = f'resn_experiment {label}' + (' --smoke' if smoke else '')
-    for f in Path(out).glob('*.json'): _read(f)   # refuse a folder of another version before hours of work
-    make = lambda c: run(c, Path(checkpoints)/label, told)
+    states = _unfinished(out, checkpoints)
+    finish = functools.partial(complete, show=show, make=lambda c: run(c, states, told),
+                               done=lambda c: _remove(states/run_key(c)))
+    table = lambda: load_results(out, {f.stem for f in files})
+
     files = _declared(e, e.runs, smoke, out, only)
-    check(len(files) > 0, 'only', only, 'entries that some run has, e.g. data=' + str(e.runs[0]['data']))
-    complete(files, make, show, label)
+    finish(files, desc=label)
+    later = _only_later(e, only, smoke)
     for stage in e.then:
-        if trials and stage is e.then[-1]: files |= dict.fromkeys(tune(load_results(out, {f.stem for f in files}), out, trials, told, show))
-        more = stage(validation_only(load_results(out, {f.stem for f in files})))
-        more = _declared(e, more, False, out, {})   # made from runs that are in their smoke form already
-        complete(more, make, show, f'{label}: {stage.__name__}')
+        if trials and stage is e.then[-1]:
+            files |= dict.fromkeys(tune(table(), out, trials, told, show))
+        more = stage(validation_only(table()))
+        more = _declared(e, more, False, out, later)   # in their smoke form already
+        finish(more, desc=f'{label}: {stage.__name__}')
         files |= more
     return list(files)
 
-# %% ../nbs/10_experiments.ipynb #fbd6a187
-def summary(table, by=(*WHERE, 'method')):   # DataFrame: means over seeds of the final runs
+def _check_experiment(e: Experiment, label: str, out: Path, only: dict, trials) -> None:
+    "Refuse before hours of work what would be met behind them."
+    whole = isinstance(trials, int) and not isinstance(trials, bool) and trials >= 0
+    check(whole, 'trials', trials, 'an integer ≥ 0')
+    valid = f'0: {label} chooses nothing on validation'
+    check(not trials or e.then, 'trials', trials, valid)
+    valid = "0 without optuna; pip install 'resn_nb[sweep]' brings it"
+    check(not trials or find_spec('optuna'), 'trials', trials, valid)
+    check(len(e.runs) > 0, 'name', label, 'an experiment with runs')
+    for c in (*e.runs, *e.later): _check_run(c)
+    _check_only(e, only)
+    check(out.is_dir() or not out.exists(), 'out', str(out), 'a folder')
+    for f in out.glob('*.json'): _read(f)   # of another version?
+    clean_dead(out)
+
+def _unfinished(out: Path, checkpoints: Path | None) -> Path:
+    "Where the runs of `out` keep their states."
+    if checkpoints is None: return out/'unfinished'
+    return Path(checkpoints)/run_key(dict(out=str(out.resolve())))
+
+def _only_later(e: Experiment, only: dict, smoke: bool) -> dict:
+    "The part of a filter that stages keep to: final runs have other epochs and seeds."
+    new = {'epochs', 'seed', *(e.smoke if smoke else ())}
+    return {k: v for k, v in only.items() if k not in new}
+
+# %% ../nbs/10_experiments.ipynb #0b9320e7
+def summary(
+    table,                    # of `load_results`
+    by=(*WHERE, 'method'),    # columns to tell apart, where they vary
+):                            # DataFrame: means over seeds of the final runs
     "The table that the command prints."
     final = table[table.final] if table.final.any() else table
-    by = [c for c in by if c in final and final[c].nunique() > 1] + (['beta'] if 'beta' in final and not table.final.nunique() > 1 else [])
-    shown = [c for c in ('valid_ndcg', 'ndcg@20', 'popular_ratio@20', 'coverage@20', 'epochs') if c in final]
+    by = [c for c in by if c in final and final[c].nunique() > 1]
+    if 'beta' in final and table.final.nunique() == 1: by.append('beta')
+    shown = ('valid_ndcg', 'ndcg@20', 'popular_ratio@20', 'coverage@20', 'epochs')
+    shown = [c for c in shown if c in final]
     return final.groupby(by or ['method'], dropna=False)[shown].mean().round(4)
+
+# %% ../nbs/10_experiments.ipynb #fbd6a187
+def _listed() -> str:
+    "The declared experiments as a table."
+    lines = [f'{"name":<16} {"runs":>5}  title']
+    for name, e in EXPERIMENTS.items():
+        n = f'{len(e.runs) + len(e.later)}{"+" if e.then else " "}'
+        lines.append(f'{name:<16} {n:>5}  {e.title}')
+    return '\n'.join([*lines, '+: and what validation chooses of them, with all seeds'])
+
+def _only(text: str | None) -> dict:
+    "NAME=VALUE,… as a dict."
+    pairs = [] if text is None else [p.partition('=') for p in text.split(',')]
+    valid = 'NAME=VALUE[,NAME=VALUE…], each name once, e.g. data=ml-1m'
+    found = {k: v for k, _, v in pairs}
+    ok = all(k and eq for k, eq, _ in pairs) and len(found) == len(pairs)
+    check(ok, 'only', text, valid)
+    return found
 
 @command
 def resn_experiment(
-    name:str,              # experiment, e.g. ml1m
-    smoke:bool=False,      # on a small simulated world, in seconds
-    out:str=None,          # folder for run files; default: nbs/results/NAME, with --smoke runs/smoke/NAME
-    only:str=None,         # run a part, e.g. data=ml-1m or data=coat,method=resn
-    trials:int=0,          # after the grid and before the choice, so many more settings a method, proposed by Optuna on validation
+    name:Param('experiment; --list shows all', str, opt=False, nargs='?')=None,
+    list:bool=False,    # list the experiments with number of runs and title
+    smoke:bool=False,   # on a small simulated world, in seconds
+    # folder for run files; default: nbs/results/NAME, with --smoke runs/smoke/NAME
+    out:str=None,
+    only:str=None,      # run a part, e.g. data=ml-1m or data=coat,method=resn
+    # after the grid, before the choice: more settings a method, proposed by Optuna
+    trials:int=0,
 ):
-    "Run an experiment: finished runs are skipped, interrupted ones continue, several processes share the work."
-    e = choose(EXPERIMENTS, name, 'name')
-    pairs = [p.partition('=') for p in only.split(',')] if only else []
-    check(all(p[1] for p in pairs), 'only', only, 'NAME=VALUE[,NAME=VALUE…], e.g. data=ml-1m')
+    """Run an experiment: finished runs are skipped, interrupted ones continue,
+    several processes share the work. `--list` shows what there is."""
+    if list:
+        check(not (name or smoke or out or only or trials), 'list', True, 'used alone')
+        return print(_listed())
+    e, part = choose(EXPERIMENTS, name, 'name'), _only(only)
+    check(out != '', 'out', out, 'a folder')
     folder = Path(out) if out else Path('runs/smoke' if smoke else 'nbs/results')/name
-    files = run_experiment(name, folder, smoke, only={k: v for k, _, v in pairs}, trials=trials)
+    files = run_experiment(name, folder, smoke, only=part, trials=trials)
     print(e.title)
     print(summary(load_results(folder, {f.stem for f in files})).to_string())
     print(f'{len(files)} runs in {folder}')
@@ -323,47 +552,104 @@ def resn_experiment(
 # %% ../nbs/10_experiments.ipynb #a1edb00b
 BACKBONES: dict[str, dict] = {   # label → options of `fit`
     'mf': dict(model='mf', loss='mse', dim=64, lr=5e-3, l2=.1, epochs=100, patience=3),
-    'lightgcn': dict(model='lightgcn', loss='softmax', dim=64, layers=2, lr=2e-2, l2=1e-3, epochs=100, patience=3),
-    'xsimgcl': dict(model='xsimgcl', loss='softmax', dim=64, layers=2, contrast=.02, lr=1e-2, l2=1e-3, epochs=100, patience=3),
+    'lightgcn': dict(model='lightgcn', loss='softmax', dim=64, layers=2,
+                     lr=2e-2, l2=1e-3, epochs=100, patience=3),
+    'xsimgcl': dict(model='xsimgcl', loss='softmax', dim=64, layers=2, contrast=.02,
+                    lr=1e-2, l2=1e-3, epochs=100, patience=3),
     'als': dict(model='mf', solver='als', dim=64),
 }
 WITH_ALS = ('none', 'resn', 'shrink')   # what least squares can be combined with
-ALS_GRIDS = {'none:als': dict(reg=[1., 3., 10., 30.]), 'resn:als': dict(reg=[1., 3., 10., 30.], beta=[.1, .3, 1., 3.]),
-             'shrink:als': dict(reg=[1., 3., 10., 30.], gamma=[0., .3, .6, .8])}
+ALS_GRIDS = {
+    'none:als': dict(reg=[1., 3., 10., 30.]),
+    'resn:als': dict(reg=[1., 3., 10., 30.], beta=[.1, .3, 1., 3.]),
+    'shrink:als': dict(reg=[1., 3., 10., 30.], gamma=[0., .3, .6, .8]),
+}
 
 def _setting(backbone: str, method: str) -> dict | None:
     "Options of `fit` that a method has on a backbone; None if they cannot be combined."
     b = choose(BACKBONES, backbone, 'backbone')
-    if b.get('solver') == 'als': return b if method in WITH_ALS else None
     allowed = choose(METHODS, method, 'method').losses
+    if b.get('solver') == 'als': return b if method in WITH_ALS else None
     return b if b['loss'] in allowed else b | dict(loss=allowed[0])
-
-def comparison(
-    title: str,
-    data: list[tuple],           # (data set, paradigm or None), or (world, paradigm, options of the world)
-    methods,                     # names in `METHODS`; none (plain) is always in it
-    backbones,                   # names in `BACKBONES`
-    seeds=(0, 1, 2),             # the first is that of the grid
-    grids: dict | None = None,   # method → {option: values}; default: `GRIDS`
-    smoke: dict = SMOKE,
-    inherit: bool = False,       # True: tune the plain model first; the others keep what it chose and add their own grid
-    **options,                   # for all runs, e.g. dim=32
-) -> Experiment:
-    "Grid with one seed, then what validation chose with all."
-    grids, others = GRIDS if grids is None else grids, [m for m in dict.fromkeys(methods) if m != 'none']
-    plain, rest = (tuple(dict(zip(('data', 'paradigm', 'world'), d)) | dict(method=m) | s | options | g | dict(seed=seeds[0])
-                         for d in data for b in backbones for m in some if (s := _setting(b, m)) is not None for g in grid(**_grid(grids, b, m)))
-                   for some in (['none'], others))
-    def finals(table):
-        return [_final(table, i) | dict(seed=s) for i in chosen(table) for s in seeds]
-    def rivals(table):
-        return [table.config[rows.valid_ndcg.idxmax()] | dict(method=m) | g
-                for (*_, b), rows in table.groupby(WHERE) for m in others if _setting(b, m) is not None for g in grid(**_grid(grids, b, m))]
-    return Experiment(title, plain, smoke, (rivals, finals)) if inherit else Experiment(title, plain + rest, smoke, (finals,))
 
 def _grid(grids: dict, backbone: str, method: str) -> dict:
     "A method's grid, the one for this backbone (`method:backbone`) if there is one."
     return (ALS_GRIDS | grids).get(f'{method}:{backbone}', grids.get(method, {}))
+
+# %% ../nbs/10_experiments.ipynb #4966188c
+def comparison(
+    title: str,
+    data: list[tuple],       # (name, paradigm or None) or (world, paradigm, options)
+    methods,                 # names in `METHODS`; none (plain) is always in it
+    backbones,               # names in `BACKBONES`
+    seeds=(0, 1, 2),         # different; the first is that of the grid
+    # method or method:backbone → {option: values}; default: `GRIDS`
+    grids: dict | None = None,
+    smoke: dict = SMOKE,     # changes for --smoke
+    # True: tune the plain model first; the others keep its choice and add their grid
+    inherit: bool = False,
+    **options,               # for all runs, e.g. dim=32
+) -> Experiment:
+    "Grid with one seed, then what validation chose with all; refuses unknown names."
+    grids, seeds = GRIDS if grids is None else grids, _seeds(seeds)
+    methods, backbones = _several('methods', methods), _several('backbones', backbones)
+    _check_names(methods, backbones, grids, options)
+    others = [m for m in methods if m != 'none']
+    points = functools.partial(_points, data, backbones, grids=grids, options=options,
+                               seed=seeds[0])
+    plain, rest = points(['none']), points(others)
+
+    def finals(table):
+        return [_final(table, i) | dict(seed=s) for i in chosen(table) for s in seeds]
+    def rivals(table):
+        return [table.config[rows.valid_ndcg.idxmax()] | dict(method=m) | g
+                for (*_, b), rows in table.groupby(WHERE) for m in others
+                if _setting(b, m) is not None for g in grid(**_grid(grids, b, m))]
+    if inherit: return Experiment(title, plain, smoke, (rivals, finals), rest)
+    return Experiment(title, plain + rest, smoke, (finals,))
+
+def _points(data, backbones, methods, grids, options, seed) -> tuple[dict, ...]:
+    "The grids of `methods` on each data set and each backbone that they fit."
+    places = [dict(zip(('data', 'paradigm', 'world'), d)) for d in data]
+    axes = lambda b, m: grid(**_grid(grids, b, m))
+    return tuple(place | dict(method=m) | s | options | g | dict(seed=seed)
+                 for place in places for b in backbones for m in methods
+                 if (s := _setting(b, m)) is not None for g in axes(b, m))
+
+# %% ../nbs/10_experiments.ipynb #45e0a37f
+_FIXED = ('data', 'world', 'paradigm', 'method', 'model', 'solver', 'seed', 'final',
+          'refit', 'out', 'resume', 'force', 'save_every', 'progress', 'callbacks')
+
+def _several(arg: str, v) -> list:
+    "`v` as a list of different values; one name alone is a list of one."
+    many = [v] if isinstance(v, str) else v
+    ok = many is not None and np.iterable(many) and len(many := [*many]) > 0
+    check(ok, arg, v, 'a list of at least one')
+    return list(dict.fromkeys(many))
+
+def _seeds(v) -> list[int]:
+    many = [*v] if np.iterable(v) and not isinstance(v, str) else []
+    whole = all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in many)
+    ok = many and whole and len({*many}) == len(many)
+    check(ok, 'seeds', v, 'different integers ≥ 0')
+    return many
+
+def _check_names(methods: list, backbones: list, grids: dict, options: dict) -> None:
+    "Refuse what a comparison does not know, or could not combine."
+    for b in backbones: choose(BACKBONES, b, 'backbone')
+    for m in methods:
+        choose(METHODS, m, 'method')
+        fits = any(_setting(b, m) is not None for b in backbones)
+        valid = f'{", ".join(WITH_ALS)} with backbone {", ".join(backbones)}'
+        check(fits, 'methods', m, valid)
+    check(isinstance(grids, dict), 'grids', grids, 'a dict: method → {option: values}')
+    for k, axes in grids.items():
+        m, _, b = k.partition(':') if isinstance(k, str) else (k, '', '')
+        choose(METHODS, m, 'grids'); choose(BACKBONES | {'': 0}, b, 'grids')
+        valid = 'a dict: option → value or list of values'
+        check(isinstance(axes, dict), f'grids[{k!r}]', axes, valid)
+    valid = 'an option of fit that a comparison does not decide itself'
+    for k in options: check(k not in _FIXED, 'option', k, valid)
 
 # %% ../nbs/10_experiments.ipynb #ccd2bf12
 FIRST_GRIDS = dict(
@@ -383,164 +669,259 @@ FIRST_GRIDS = dict(
     invcf=dict(loss='softmax', temperature=[.1, .15, .2], lam1=.1, lam3=.1),
     shrink=dict(loss='mse', gamma=[.9, .75, .5, .25]),
 )
+_first = [('coat', None), ('yahoo-r3', None), ('ml-1m', None)]
 
 EXPERIMENTS['first_als'] = comparison('Least squares: MovieLens-1M, Yahoo! R3, Coat',
-    [('coat', None), ('yahoo-r3', None), ('ml-1m', None)], WITH_ALS, ['als'], smoke=SMOKE_ALS)
-EXPERIMENTS['first_mf'] = comparison('All methods on matrix factorisation: MovieLens-1M, Yahoo! R3, Coat',
-    [('coat', None), ('yahoo-r3', None), ('ml-1m', None)], FIRST_GRIDS, ['mf'], grids=FIRST_GRIDS)
+    _first, WITH_ALS, ['als'], smoke=SMOKE_ALS)
+EXPERIMENTS['first_mf'] = comparison(
+    'All methods on matrix factorisation: MovieLens-1M, Yahoo! R3, Coat',
+    _first, FIRST_GRIDS, ['mf'], grids=FIRST_GRIDS)
 
 # %% ../nbs/10_experiments.ipynb #32d81e67
-SMALL, LARGE = ('coat', 'ml-100k', 'yahoo-r3', 'douban-movie', 'ml-1m', 'douban-music', 'douban-book'), ('gowalla', 'yelp2018', 'globo', 'globo-macr')
+SMALL = ('coat', 'ml-100k', 'yahoo-r3', 'douban-movie', 'ml-1m', 'douban-music',
+         'douban-book')
+LARGE = ('gowalla', 'yelp2018', 'globo', 'globo-macr')
+_UNBIASED = ('coat', 'yahoo-r3', 'globo-macr')   # published test without the log's bias
 PUBLISHED = [(d, None) for d in SMALL + LARGE]
-LEVELLED = [(d, 'debiased') for d in SMALL + LARGE if d not in ('coat', 'yahoo-r3', 'globo-macr')]   # those are tested without the log's bias anyway
+LEVELLED = [(d, 'debiased') for d in SMALL + LARGE if d not in _UNBIASED]
+_of = lambda names: [p for p in PUBLISHED + LEVELLED if p[0] in names]
 
-EXPERIMENTS['main_als'] = comparison('Least squares on seven data sets', [p for p in PUBLISHED + LEVELLED if p[0] in SMALL], WITH_ALS, ['als'],
-    grids={'none:als': dict(reg=[3., 10., 30., 100.]), 'resn:als': dict(beta=[.1, .5, 2., 8.]), 'shrink:als': dict(gamma=[0., .2, .4, .6, .8])},
-    inherit=True, smoke=SMOKE_ALS, epochs=60, eval_every=4, patience=3)
-EXPERIMENTS['main_als_large'] = comparison('Least squares on four large data sets', [p for p in PUBLISHED + LEVELLED if p[0] in LARGE], WITH_ALS, ['als'],
-    grids={'none:als': dict(reg=[10., 30.]), 'resn:als': dict(beta=[.5, 2.]), 'shrink:als': dict(gamma=[.3, .6, .8])},
-    inherit=True, smoke=SMOKE_ALS, epochs=24, eval_every=4, patience=2)
-EXPERIMENTS['main_mf'] = comparison('All methods on matrix factorisation: MovieLens-100k, MovieLens-1M levelled, Douban movie',
-    [('ml-100k', None), ('ml-100k', 'debiased'), ('ml-1m', 'debiased'), ('douban-movie', None)], FIRST_GRIDS, ['mf'], grids=FIRST_GRIDS)
-MAIN = 'first_mf', 'main_mf', 'main_als', 'main_als_large'   # what the main comparison is made of
+EXPERIMENTS['main_als'] = comparison('Least squares on seven data sets',
+    _of(SMALL), WITH_ALS, ['als'], inherit=True, smoke=SMOKE_ALS,
+    grids={'none:als': dict(reg=[3., 10., 30., 100.]),
+           'resn:als': dict(beta=[.1, .5, 2., 8.]),
+           'shrink:als': dict(gamma=[0., .2, .4, .6, .8])},
+    epochs=60, eval_every=4, patience=3)
+EXPERIMENTS['main_als_large'] = comparison('Least squares on four large data sets',
+    _of(LARGE), WITH_ALS, ['als'], inherit=True, smoke=SMOKE_ALS,
+    grids={'none:als': dict(reg=[10., 30.]),
+           'resn:als': dict(beta=[.5, 2.]),
+           'shrink:als': dict(gamma=[.3, .6, .8])},
+    epochs=24, eval_every=4, patience=2)
+EXPERIMENTS['main_mf'] = comparison(
+    'All methods on matrix factorisation: '
+    'MovieLens-100k, MovieLens-1M levelled, Douban movie',
+    [('ml-100k', None), ('ml-100k', 'debiased'), ('ml-1m', 'debiased'),
+     ('douban-movie', None)],
+    FIRST_GRIDS, ['mf'], grids=FIRST_GRIDS)
+MAIN = 'first_mf', 'main_mf', 'main_als', 'main_als_large'   # the main comparison
 
-_graph = {m: {k: v for k, v in g.items() if k != 'loss'} for m, g in FIRST_GRIDS.items()} | dict(none=dict(loss=['bpr', 'softmax']))
-EXPERIMENTS['lightgcn'] = comparison('All methods on LightGCN: Coat, MovieLens-100k', [('coat', None), ('ml-100k', None)], FIRST_GRIDS, ['lightgcn'], grids=_graph)
-EXPERIMENTS['xsimgcl'] = comparison('All methods on XSimGCL: Coat, MovieLens-100k', [('coat', None), ('ml-100k', None)], FIRST_GRIDS, ['xsimgcl'], grids=_graph)
+_no_loss = lambda g: {k: v for k, v in g.items() if k != 'loss'}
+_graph = {m: _no_loss(g) for m, g in FIRST_GRIDS.items()}
+_graph |= dict(none=dict(loss=['bpr', 'softmax']))
+_two = [('coat', None), ('ml-100k', None)]
+EXPERIMENTS['lightgcn'] = comparison('All methods on LightGCN: Coat, MovieLens-100k',
+    _two, FIRST_GRIDS, ['lightgcn'], grids=_graph)
+EXPERIMENTS['xsimgcl'] = comparison('All methods on XSimGCL: Coat, MovieLens-100k',
+    _two, FIRST_GRIDS, ['xsimgcl'], grids=_graph)
 
 # %% ../nbs/10_experiments.ipynb #c05cf9dc
 _small = BACKBONES['mf'] | dict(method='resn', seed=[0, 1, 2])
-_steps = dict(adam=5e-3, adamw=5e-3, sgd=1e-2, momentum=1e-3)   # nbs/results/collapse/solvers
+_steps = dict(adam=5e-3, adamw=5e-3, sgd=1e-2, momentum=1e-3)
+_betas = [0., 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2]
+_four = [('coat', None), ('ml-100k', None), ('ml-100k', 'debiased'), ('yahoo-r3', None)]
 
-EXPERIMENTS['beta'] = Experiment('From β = 0 to far too much: matrix factorisation on four tests', sum((
-    grid(data=d, paradigm=p, beta=[0., 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2], **_small)
-    for d, p in (('coat', None), ('ml-100k', None), ('ml-100k', 'debiased'), ('yahoo-r3', None))), ()), SMOKE)
+EXPERIMENTS['beta'] = Experiment(
+    'From β = 0 to far too much: matrix factorisation on four tests',
+    sum((grid(data=d, paradigm=p, beta=_betas, **_small) for d, p in _four), ()), SMOKE)
 EXPERIMENTS['losses'] = Experiment('ReSN under four losses on MovieLens-100k',
-    grid(data='ml-100k', beta=[0., 3e-4, 1e-3, 3e-3, 1e-2], **_small | dict(loss=['mse', 'bce', 'bpr', 'softmax'])), SMOKE)
-EXPERIMENTS['optimisers'] = Experiment('ReSN under four optimisers and three starts on MovieLens-100k', sum((
-    grid(data='ml-100k', solver=s, init=['xavier', 'normal_0.01', 'normal_0.1'], beta=[0., 1e-3, 1e-2], **_small | dict(lr=lr, dim=32))
-    for s, lr in _steps.items()), ()), SMOKE)
+    grid(data='ml-100k', beta=[0., 3e-4, 1e-3, 3e-3, 1e-2],
+         **_small | dict(loss=['mse', 'bce', 'bpr', 'softmax'])), SMOKE)
+_starts = ['xavier', 'normal_0.01', 'normal_0.1']
+EXPERIMENTS['optimisers'] = Experiment(
+    'ReSN under four optimisers and three starts on MovieLens-100k',
+    sum((grid(data='ml-100k', solver=s, init=_starts, beta=[0., 1e-3, 1e-2],
+              **_small | dict(lr=lr, dim=32)) for s, lr in _steps.items()), ()), SMOKE)
 
 # %% ../nbs/10_experiments.ipynb #2f36500e
-EXPERIMENTS['confounders'] = comparison('A hidden cause of exposure and preference, tested under uniform exposure',
-    [('confounded', 'uniform', dict(base='ml-100k', kind=k, strength=s)) for s, k in ((0., 'item'), (.5, 'item'), (1., 'item'), (.5, 'pair'), (1., 'pair'))],
-    ('ips', 'macr', 'pda', 'dice', 'resn', 'shrink'), ['mf'], grids=FIRST_GRIDS,
-    smoke=SMOKE | dict(data='confounded', world=dict(base=SMOKE['world'], kind='pair', strength=1.)))
+_strengths = (0., 'item'), (.5, 'item'), (1., 'item'), (.5, 'pair'), (1., 'pair')
+_causes = [('confounded', 'uniform', dict(base='ml-100k', kind=k, strength=s))
+           for s, k in _strengths]
+_tiny_cause = dict(base=SMOKE['world'], kind='pair', strength=1.)
+
+EXPERIMENTS['confounders'] = comparison(
+    'A hidden cause of exposure and preference, tested under uniform exposure',
+    _causes, ('ips', 'macr', 'pda', 'dice', 'resn', 'shrink'), ['mf'],
+    grids=FIRST_GRIDS, smoke=SMOKE | dict(data='confounded', world=_tiny_cause))
 
 # %% ../nbs/10_experiments.ipynb #9eb104f8
 def compare(
-    data,                           # a name, `Interactions` with a test part, or a list of them
-    methods=('none', 'resn'),       # names in `METHODS`
-    backbones=('mf',),              # names in `BACKBONES`
-    paradigms=(None,),              # of named data sets: None (the published test set), common, debiased, uniform
-    seeds=(0, 1, 2),
-    out=None,                       # folder for run files, so that a second call continues; default: runs/compare
-    grids: dict | None = None,      # hyper-parameters to try; default: `GRIDS`
-    plot: bool = True,              # draw the Pareto plot
-    show: bool = True,              # progress bar where a person watches
-    **options,                      # for all runs, e.g. dim=32, epochs=50
-):                                  # DataFrame, one row a final run: data, paradigm, backbone, method, seed, metrics
-    "Compare methods fairly: hyper-parameters and epochs on validation, all seeds, one table."
+    data,                         # name, `Interactions` with a test part, or a list
+    methods=('none', 'resn'),     # names in `METHODS`
+    backbones=('mf',),            # names in `BACKBONES`
+    # of named data sets: None (the published test set), common, debiased, uniform
+    paradigms=(None,),
+    seeds=(0, 1, 2),              # different integers ≥ 0, the first for the grid
+    # folder for run files, so that a second call continues; default: runs/compare
+    out=None,
+    grids: dict | None = None,    # hyper-parameters to try; default: `GRIDS`
+    plot: bool = True,            # draw the Pareto plot
+    show: bool = True,            # progress bar where a person watches
+    **options,                    # for all runs, e.g. dim=32, epochs=50
+):   # DataFrame, a row a final run: data, paradigm, backbone, method, seed, metrics
+    """Compare methods fairly: hyper-parameters and epochs on validation, all seeds, one
+    table. `ValueError` for unknown names, and data without validation or test part."""
     many = data if isinstance(data, (list, tuple)) else [data]
-    pairs = []
-    for x in many:
-        given = isinstance(x, Interactions)
-        check(given or x in DATASETS or x == 'simulated', 'data', x, 'Interactions, or one of ' + ', '.join([*DATASETS, 'simulated']))
-        if given:
-            check(x.test is not None and x.valid is not None, 'data', f'{x.name} without test or validation part', 'split data, e.g. split_common(x)')
-            _GIVEN[label := f'{x.name}-{x.sha256[:12]}'] = x
-        pairs += [(label if given else x, p) for p in ([None] if given else paradigms)]
-    e = comparison('comparison', pairs, methods, backbones, seeds, grids, **options)
-    folder = Path(out) if out else Path('runs/compare')
-    files = run_experiment(e, folder, show=show, checkpoints=folder/'unfinished')
+    check(len(many) > 0, 'data', data, 'at least one')
+    places = [p for x in many for p in _places(x, _several('paradigms', paradigms))]
+    places = list(dict.fromkeys(places))
+    e = comparison('comparison', places, methods, backbones, seeds, grids, **options)
+    folder = Path('runs/compare' if out is None else out)
+    files = run_experiment(e, folder, show=show)
     table = load_results(folder, {f.stem for f in files})
     if plot: pareto(table)
     return table[table.final].reset_index(drop=True)
 
+def _places(x, paradigms: list) -> list[tuple]:
+    "(name, paradigm) of one entry of `data`; an object is kept by its label."
+    if isinstance(x, Interactions):
+        found = f'{x.name} without test or validation part'
+        split = x.test is not None and x.valid is not None
+        check(split, 'data', found, 'split data, e.g. split_common(x)')
+        label = f'{x.name}-{x.sha256[:12]}'
+        _GIVEN[label] = x
+        return [(label, None)]
+    named = isinstance(x, str) and (x in DATASETS or x == 'simulated')
+    names = ', '.join([*DATASETS, 'simulated'])
+    check(named, 'data', x, f'Interactions, or one of {names}')
+    uniform = x == 'simulated' or DATASETS[x].paradigm == 'uniform'
+    valid = [None, 'common', 'debiased', *(['uniform'] if uniform else [])]
+    for p in paradigms: check(p in valid, 'paradigms', p, f'one of {valid} for {x}')
+    return [(x, p) for p in paradigms]
+
+# %% ../nbs/10_experiments.ipynb #6dd306fa
+def _label(metric: str) -> str:   # a column such as ndcg@20
+    "A metric's name as an axis shows it."
+    name, at, k = metric.partition('@')
+    what = name.removesuffix('_unpopular')
+    words = what.upper() if what in ('ndcg', 'mrr', 'auc') else what.replace('_', ' ')
+    return f'{words}{at}{k}' + (' of unpopular items' if what != name else '')
+
 # %% ../nbs/10_experiments.ipynb #dabf56bb
+_MARKS = 'so^vDP<>Xdph8'   # all about as large, and none like the dots of the grid
+
 def pareto(
     table,                      # of `load_results`: grid and final runs
-    metric: str = 'ndcg@20',
-):                              # matplotlib Figure, a panel for each data set, paradigm and backbone
-    "Accuracy against the popular items' share of the slots: final runs as means, the grid behind them, but for settings below 60 % of the best accuracy: they would squeeze the rest."
+    metric: str = 'ndcg@20',    # column
+):                              # Figure, a panel a data set, paradigm and backbone
+    """Accuracy against the popular items' share of the slots: final runs as means, the
+    grid behind them, but for settings below 60 % of the best accuracy: they would
+    squeeze the rest."""
     import matplotlib.pyplot as plt
-    from resn_nb.core import COLORS, use_style
+    from resn_nb.core import use_style
+    check(metric in table, 'metric', metric, 'a column of the table')
     use_style()
     panels = list(table.groupby(WHERE))
-    cols = min(len(panels), 2)
-    fig, axs = plt.subplots(-(-len(panels) // cols), cols, figsize=(6.4 if cols > 1 else 5, 3.6 * -(-len(panels) // cols)), squeeze=False)
-    names = sorted(table.method.unique(), key=lambda m: (m != 'none', m != 'resn', m))
-    colors = dict(zip(names, itertools.cycle([COLORS[c] for c in ('plain', 'resn', 'accent', 'sun', 'warn', 'light', 'data')])))
-    marks = dict(zip(names, itertools.cycle('so^vDP<>X*h')))
-    for ax, ((d, _, p, b), rows) in zip(axs.flat, panels):
-        for m in names:
-            grid_runs, final = (rows[(rows.method == m) & (rows.final == f) & (f | (rows[metric] >= .6 * rows[metric].max()))] for f in (False, True))
-            ax.scatter(100 * grid_runs['popular_ratio@20'], grid_runs[metric], s=7, color=colors[m], alpha=.45, lw=0)
-            if len(final): ax.plot(100 * final['popular_ratio@20'].mean(), final[metric].mean(), marks[m], color=colors[m], ms=7, mec='white', label=m)
-        ax.set(title=f'{d}, {p}, {b}', xlabel='slots of the popular group (%)', ylabel=metric.upper())
+    cols, rows = min(len(panels), 2), -(-len(panels) // 2)
+    size = (6.4 if cols > 1 else 5, 3.6 * rows)
+    fig, axs = plt.subplots(rows, cols, figsize=size, squeeze=False)
+    look = _looks(table.method.unique())
+    for ax, ((d, _, p, b), t) in zip(axs.flat, panels):
+        _panel(ax, t, metric, look)
+        ax.set(title=f'{d}, {p}, {b}', xlabel='slots of the popular group (%)',
+               ylabel=_label(metric))
     for ax in axs.flat[len(panels):]: ax.axis('off')
-    handles = {l: h for ax in axs.flat for h, l in zip(*ax.get_legend_handles_labels())}
-    fig.legend(handles.values(), handles.keys(), loc='outside lower center', ncols=5)
+    legend = {l: h for ax in axs.flat for h, l in zip(*ax.get_legend_handles_labels())}
+    fig.legend(legend.values(), legend.keys(), loc='outside lower center', ncols=5)
     return fig
 
+def _looks(methods) -> dict[str, tuple]:   # method → (colour, mark), no two alike
+    from resn_nb.core import COLORS
+    names = sorted(methods, key=lambda m: (m != 'none', m != 'resn', m))
+    order = ('plain', 'resn', 'accent', 'sun', 'warn', 'light', 'data')
+    wheel = [COLORS[c] for c in order]
+    return dict(zip(names, zip(itertools.cycle(wheel), itertools.cycle(_MARKS))))
+
+def _panel(ax, t, metric: str, look: dict) -> None:
+    "One place: each method's grid as dots, and the mean of its final runs."
+    near = t[~t.final & (t[metric] >= .6 * t[metric].max())]
+    x, y = 100 * t['popular_ratio@20'], t[metric]
+    for m, (color, mark) in look.items():
+        dots, final = near.index[near.method == m], t.index[t.final & (t.method == m)]
+        ax.scatter(x[dots], y[dots], s=7, color=color, alpha=.45, lw=0)
+        if len(final):
+            mean = x[final].mean(), y[final].mean()
+            ax.plot(*mean, mark, color=color, ms=7, mec='white', label=m)
+
+# %% ../nbs/10_experiments.ipynb #6bd109f3
 def paired(
-    table,                       # of `load_results`: final runs, plain ones among them
-    metrics=('ndcg@20', 'popular_ratio@20', 'coverage@20'),
-):                               # DataFrame: (*WHERE, method) × (metric, mean | std): relative change against plain, same seed
-    "What each method changes, seed by seed."
+    table,    # of `load_results`: final runs, plain ones among them
+    metrics=('ndcg@20', 'popular_ratio@20', 'coverage@20'),   # columns
+):            # DataFrame: (*WHERE, method) × (metric, mean | std)
+    "What each method changes, relative to the plain model of the same seed."
     final = table[table.final] if table.final.any() else table
-    base = final[final.method == 'none'].set_index([*WHERE, 'seed'])[list(metrics)]
-    rest = final[final.method != 'none'].set_index([*WHERE, 'method', 'seed'])[list(metrics)]
+    metrics, plain = list(metrics), final.method == 'none'
+    base = final[plain].set_index([*WHERE, 'seed'])[metrics]
+    rest = final[~plain].set_index([*WHERE, 'method', 'seed'])[metrics]
     change = rest / base.reindex(rest.index.droplevel('method')).to_numpy() - 1
     return change.groupby(level=[*WHERE, 'method']).agg(['mean', 'std'])
 
 # %% ../nbs/10_experiments.ipynb #1c9c88eb
+def _dist(values):
+    """Numbers > 0 over decades: evenly in their logarithm, and half a decade past the
+    ends; other numbers: evenly between the ends; the rest: one of them."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+    number = lambda x: isinstance(x, (int, float)) and not isinstance(x, bool)
+    if not all(map(number, values)): return CategoricalDistribution(list(values))
+    low, high = float(min(values)), float(max(values))
+    wide = low > 0 and high / low >= 8
+    if wide: return FloatDistribution(low / 3, 3 * high, log=True)
+    return FloatDistribution(low, high)
+
 def _space(rows) -> dict:
-    "option → Optuna distribution, from the values of a grid: numbers > 0 over decades, and half a decade past the ends; other numbers linearly; the rest as a choice."
-    import optuna
-    options = {k: v for k in rows.config.iloc[0] if k not in ('seed', 'world') and len(v := rows.config.map(lambda c: c.get(k)).dropna().unique()) > 1}
-    def dist(v):
-        if not all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in v): return optuna.distributions.CategoricalDistribution(list(v))
-        low, high = float(min(v)), float(max(v))
-        wide = low > 0 and high / low >= 8
-        return optuna.distributions.FloatDistribution(low / 3, 3 * high, log=True) if wide else optuna.distributions.FloatDistribution(low, high)
-    return {k: dist(v) for k, v in options.items()}
+    "option → Optuna distribution, for what varies in a grid."
+    values = lambda k: rows.config.map(lambda c: c.get(k)).dropna().unique()
+    options = {k: values(k) for k in rows.config.iloc[0] if k not in ('seed', 'world')}
+    return {k: _dist(v) for k, v in options.items() if len(v) > 1}
 
 def _numeric(space: dict) -> bool:
-    return any(hasattr(d, 'log') for d in space.values())   # a choice alone has nothing between its values
-
+    "A choice alone has nothing between its values."
+    return any(hasattr(d, 'log') for d in space.values())
 
 # %% ../nbs/10_experiments.ipynb #1c9c88ee
 def _alike(rows, space: dict, folder: Path):
-    "All runs of the folder that differ from those of a grid in nothing but what is sought."
+    "All runs of the folder that differ from a grid's in nothing but what is sought."
     fixed = lambda c: run_key({k: v for k, v in c.items() if k not in space})
     t = load_results(folder)
     return t[t.config.map(fixed) == fixed(rows.config.iloc[0])]
 
+def _tell(study, r, space: dict) -> None:
+    "Tell a study of a run, if its setting is one that it might have proposed."
+    import optuna
+    value = lambda k, d: float(r.config[k]) if hasattr(d, 'log') else r.config[k]
+    params = {k: value(k, d) for k, d in space.items()}
+    inside = lambda k, d: d._contains(d.to_internal_repr(params[k]))
+    if not all(inside(k, d) for k, d in space.items()): return
+    study.add_trial(optuna.create_trial(
+        params=params, distributions=space, user_attrs=dict(key=r.key),
+        values=[r.valid_ndcg, r.valid_popular_ratio]))
+
 def _study(runs, folder: Path, space: dict):
-    "The study of one method on one data set; every run that it does not know is told to it."
+    "The study of one method on one data set; it is told what it does not know yet."
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     (folder := Path(folder)/'studies').mkdir(parents=True, exist_ok=True)
     name = run_key({k: v for k, v in runs.config.iloc[0].items() if k not in space})
-    sampler = optuna.samplers.TPESampler(n_startup_trials=len(runs), seed=os.getpid())   # processes must not propose the same
-    study = optuna.create_study(study_name=name, storage=JournalStorage(JournalFileBackend(str(folder/f'{name}.log'))), sampler=sampler,
-                                directions=['maximize', 'minimize'], load_if_exists=True)
+    # processes must not propose the same, hence the seed
+    sampler = optuna.samplers.TPESampler(n_startup_trials=len(runs), seed=os.getpid())
+    storage = JournalStorage(JournalFileBackend(str(folder/f'{name}.log')))
+    study = optuna.create_study(
+        study_name=name, storage=storage, sampler=sampler,
+        directions=['maximize', 'minimize'], load_if_exists=True)
     known = {t.user_attrs.get('key') for t in study.get_trials(deepcopy=False)}
     for _, r in runs[runs.valid_ndcg.notna() & ~runs.key.isin(known)].iterrows():
-        params = {k: float(r.config[k]) if hasattr(d, 'log') else r.config[k] for k, d in space.items()}
-        if all(d._contains(d.to_internal_repr(params[k])) for k, d in space.items()):
-            study.add_trial(optuna.create_trial(params=params, distributions=space, values=[r.valid_ndcg, r.valid_popular_ratio],
-                                                user_attrs=dict(key=r.key)))
+        _tell(study, r, space)
     return study
 
+# %% ../nbs/10_experiments.ipynb #91e90d11
 def _trial(study, base: dict, space: dict, folder: Path, command: str) -> None:
     "Ask the study for a setting, run it, tell the study."
     from optuna.trial import TrialState
     t = study.ask(space)
-    c = base | {k: float(f'{v:.4g}') if isinstance(v, float) else v for k, v in t.params.items()}
+    short = lambda v: float(f'{v:.4g}') if isinstance(v, float) else v
+    c = base | {k: short(v) for k, v in t.params.items()}
     f = Path(folder)/f'{run_key(c)}.json'
     complete({f: c}, lambda c: run(c, None, command), False)
     r = _read(f)
@@ -548,48 +929,70 @@ def _trial(study, base: dict, space: dict, folder: Path, command: str) -> None:
     if 'failed' in r: study.tell(t, state=TrialState.FAIL)
     else: study.tell(t, [r['valid']['ndcg'], r['valid']['popular_ratio']])
 
-
 # %% ../nbs/10_experiments.ipynb #1c9c88ef
 def tune(
-    table,                  # of `load_results`: the runs of a grid
-    out,                    # their folder; gets run files and studies
-    trials: int,            # further settings for each data set, paradigm, backbone and method with numbers in its grid, ≥ 1
-    command: str = 'tune',  # for the provenance
-    show: bool = True,
-) -> list[Path]:            # the files of all runs beyond the grid, earlier ones too
+    table,          # of `load_results`: the runs of a grid
+    out,            # their folder; gets run files and studies
+    # further settings for each place and method with numbers in its grid, ≥ 1
+    trials: int,
+    command: str = 'tune',   # for the provenance
+    show: bool = True,       # a progress bar where a person watches
+) -> list[Path]:    # the files of all runs beyond the grid, earlier ones too
     "Settings proposed by Optuna, two goals, validation only."
-    check(isinstance(trials, int) and trials >= 1, 'trials', trials, 'an integer ≥ 1')
-    grids = [g for _, g in table[~table.final].groupby([*WHERE, 'method']) if (g.seed == g.seed.iloc[0]).all() and _numeric(_space(g))]
+    whole = isinstance(trials, int) and not isinstance(trials, bool) and trials >= 1
+    check(whole, 'trials', trials, 'an integer ≥ 1')
+    groups = table[~table.final].groupby([*WHERE, 'method'])
+    grids = [g for _, g in groups if g.seed.nunique() == 1 and _numeric(_space(g))]
     files = []
     for rows in progress(grids, show, desc=f'{command}: Optuna', unit='study'):
         space = _space(rows)
         beyond = lambda: (t := _alike(rows, space, out))[~t.key.isin(rows.key)].key
         study = _study(_alike(rows, space, out), out, space)
-        while len(beyond()) < trials: _trial(study, rows.config.iloc[0], space, out, f'{command} --trials {trials}')
+        told = f'{command} --trials {trials}'
+        base = rows.config.iloc[0]
+        while len(beyond()) < trials: _trial(study, base, space, out, told)
         files += [Path(out)/f'{k}.json' for k in beyond()]
     return files
 
 # %% ../nbs/10_experiments.ipynb #97d8b654
 def headline(
     folder,                # of an experiment with several β, 0 among them
-    beta: float,           # the β to show
+    beta: float,           # the β to show, one of the others
 ):                         # matplotlib Figure
-    "Popularity groups' shares of the slots for data, plain and ReSN (mean over seeds), and NDCG@20 beside them."
+    """Popularity groups' shares of the slots for data, plain and ReSN (mean over
+    seeds), and NDCG@20 beside them. `ValueError` for a β that was not run."""
     import matplotlib.pyplot as plt
-    from resn_nb.core import COLORS, use_style
-    use_style()
+    from resn_nb.core import use_style
     t = load_results(folder)
+    there = sorted(t.beta.dropna().unique().tolist()) if 'beta' in t else []
+    valid = 'an experiment with the plain model, beta 0'
+    check(0. in there, 'folder', str(folder), valid)
+    check(beta in there and beta != 0, 'beta', beta, f'one of {there[1:]}')
+    use_style()
     fig, (ax, bx) = plt.subplots(1, 2, figsize=(6.4, 3.4), width_ratios=[5, 2])
-    shown = {'data': None, 'plain': t[t.beta == 0], 'ReSN': t[t.beta == beta]}
-    for j, (name, rows) in enumerate(shown.items()):
-        color = COLORS[name.lower()]
-        shares = np.full(5, 20.) if rows is None else 100 * np.mean(rows['group_shares@20'].tolist(), axis=0)
-        bars = ax.bar(np.arange(5) + .27 * (j - 1), shares, .25, color=color, label=name)
-        ax.bar_label(bars, [f'{s:.0f}' for s in shares], fontsize=7)
-        if rows is not None:
-            bars = bx.bar([name], [rows['ndcg@20'].mean()], .6, yerr=[rows['ndcg@20'].std()], color=color)
-            bx.bar_label(bars, [f"{rows['ndcg@20'].mean():.3f}"], fontsize=9)
-    ax.set(title='who gets the slots (%)', xlabel='popularity group of the items, rare → popular', xticks=range(5), xticklabels=range(1, 6))
-    ax.legend()
-    bx.set(title='NDCG@20', ylim=(0, 1.15 * t['ndcg@20'].max())); bx.grid(axis='x', alpha=0)
+    _slots(ax, t, beta); _accuracy(bx, t, beta)
     return fig
+
+def _slots(ax, t, beta: float) -> None:
+    "Bars: each popularity group's share of the slots, in per cent."
+    from resn_nb.core import COLORS
+    share = lambda b: 100 * np.mean(t[t.beta == b]['group_shares@20'].tolist(), axis=0)
+    shares = {'data': np.full(5, 20.), 'plain': share(0.), 'ReSN': share(beta)}
+    for j, (name, s) in enumerate(shares.items()):
+        at = np.arange(5) + .27 * (j - 1)
+        bars = ax.bar(at, s, .25, color=COLORS[name.lower()], label=name)
+        ax.bar_label(bars, [f'{v:.0f}' for v in s], fontsize=7)
+    ax.set(title='who gets the slots (%)', xticks=range(5), xticklabels=range(1, 6),
+           xlabel='popularity group of the items, rare → popular')
+    ax.legend()
+
+def _accuracy(ax, t, beta: float) -> None:
+    "Bars: NDCG@20, mean and standard deviation over seeds."
+    from resn_nb.core import COLORS
+    for name, b in {'plain': 0., 'ReSN': beta}.items():
+        v = t[t.beta == b]['ndcg@20']
+        color = COLORS[name.lower()]
+        bars = ax.bar([name], [v.mean()], .6, yerr=[v.std()], color=color)
+        ax.bar_label(bars, [f'{v.mean():.3f}'], fontsize=9)
+    ax.set(title='NDCG@20', ylim=(0, 1.15 * t['ndcg@20'].max()))
+    ax.grid(axis='x', alpha=0)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KINDS', 'encode', 'as_labels', 'label_kind', 'label_ids', 'pack_labels', 'unpack_labels']
 
-# %% ../nbs/00_labels.ipynb #e2e6d174
+# %% ../nbs/00_labels.ipynb #b236d25d
 import datetime, numbers
 from typing import Callable
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from .core import check
 
-# %% ../nbs/00_labels.ipynb #300b4ea9
+# %% ../nbs/00_labels.ipynb #2d7c5a6d
 def _untyped(values) -> np.ndarray:
     "An array of the objects themselves; NumPy's text types would drop trailing zeros."
     out = np.empty(len(values), object)
@@ -30,8 +30,7 @@ def _column(values, arg: str):
     shape = np.shape(values)
     check(len(shape) == 1, arg, f'labels of shape {shape}', 'labels in one dimension')
     if isinstance(values.dtype, np.dtype) and values.dtype.kind in 'USTO':
-        index = getattr(values, 'index', None)
-        return pd.Series(_untyped(values), dtype=object, index=index)
+        return pd.Series(_untyped(values), dtype=object)
     return values if isinstance(values, pd.Series) else pd.Series(values)
 
 def _plain(col):
@@ -64,7 +63,7 @@ def _kinds(col) -> list[str]:
     if isinstance(d, pd.DatetimeTZDtype): return ['datetime']
     return [_NUMPY.get(d.kind, str(d)) if isinstance(d, np.dtype) else str(d)]
 
-# %% ../nbs/00_labels.ipynb #ae5f5252
+# %% ../nbs/00_labels.ipynb #ed157f10
 def _whole(values: np.ndarray, arg: str) -> np.ndarray:
     "Distinct floats as the integers they stand for."
     limit = 2. ** (np.finfo(values.dtype).nmant + 1)
@@ -78,7 +77,7 @@ def _whole(values: np.ndarray, arg: str) -> np.ndarray:
 def _floats(col) -> np.ndarray:
     "Untyped floats in the narrowest of their types."
     types = map(np.dtype, set(map(type, col)))
-    return np.array(col.tolist(), min(types, key=lambda d: d.itemsize))
+    return np.array(col.tolist(), min(types))
 
 def _integers(values: list, arg: str) -> np.ndarray:
     "Python integers as an array of 64 bits."
@@ -110,7 +109,6 @@ def _exact(labels, kind: str, arg: str) -> np.ndarray:
     "Distinct labels, an Index of one kind, as an array that holds them exactly."
     if kind == 'str': return _texts(labels.tolist(), arg)
     if kind == 'bytes': return _untyped([bytes(v) for v in labels])
-    if kind == 'datetime' and labels.tz is not None: return _untyped(labels)
     if labels.dtype != object: return labels.to_numpy()
     if kind == 'int': return _integers(labels.tolist(), arg)
     return np.array(labels.tolist(), bool)
@@ -127,7 +125,7 @@ def _used(ids: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     there = np.bincount(ids, minlength=len(labels)) > 0
     return (np.cumsum(there) - 1)[ids], labels[there]
 
-# %% ../nbs/00_labels.ipynb #e01f2b36
+# %% ../nbs/00_labels.ipynb #568dca28
 def _numbered(col):
     "(number of each row, distinct values) in order of appearance."
     import pandas as pd
@@ -184,7 +182,7 @@ def encode(
     else: exact = _exact(labels, kind, arg)
     return _ascending(ids, exact)
 
-# %% ../nbs/00_labels.ipynb #c0b5aa2f
+# %% ../nbs/00_labels.ipynb #a8f8c86b
 def as_labels(
     values,        # list, array, Index or Series
     arg: str,      # its name, for messages
@@ -209,7 +207,7 @@ def label_kind(
     one = type(labels[0]) if len(labels) else str
     return _kind_of_type(one) if untyped else _NUMPY[labels.dtype.kind]
 
-# %% ../nbs/00_labels.ipynb #375b659b
+# %% ../nbs/00_labels.ipynb #be695217
 def _sought(wanted, arg: str):
     "One label or several as a Series, and their kind; None if there is none."
     import pandas as pd
@@ -225,14 +223,8 @@ def _sought(wanted, arg: str):
 def _positions(col, labels: np.ndarray, kind: str, arg: str) -> np.ndarray:
     "Where values stand among labels of the same kind; -1 where they do not."
     import pandas as pd
-    if kind == 'int':   # an Index that mixes int64 and uint64 would compare floats
-        width, values = np.iinfo(labels.dtype), _untyped(col.tolist())
-        fits = ((values >= width.min) & (values <= width.max)).astype(bool)
-        found = np.full(len(values), -1)
-        found[fits] = pd.Index(labels).get_indexer(values[fits].astype(labels.dtype))
-        return found
     if kind == 'datetime': return pd.DatetimeIndex(labels).get_indexer(_dates(col, arg))
-    values = pd.Index(col.tolist(), dtype=object)
+    values = pd.Index(col.tolist(), dtype=object)   # int64 among uint64 would be floats
     return pd.Index(labels, dtype=object).get_indexer(values)
 
 def label_ids(
@@ -260,7 +252,7 @@ def label_ids(
     check(not unknown, arg, unknown, f'labels of the data, {such}')
     return ids.astype(np.int64)
 
-# %% ../nbs/00_labels.ipynb #9c041ff5
+# %% ../nbs/00_labels.ipynb #423e045c
 def pack_labels(
     labels: np.ndarray | None,  # from `as_labels`; None: the ids are the labels
 ) -> dict | None:               # JSON-ready: the type and a list of values
@@ -279,7 +271,7 @@ def _pack_dates(labels: np.ndarray) -> dict:
     index = pd.DatetimeIndex(labels)
     return dict(type=str(index.dtype), values=index.asi8.tolist())
 
-# %% ../nbs/00_labels.ipynb #94ded7e4
+# %% ../nbs/00_labels.ipynb #b8a33be5
 def _zoned(values: list, dtype) -> np.ndarray:
     "Timestamps of a time zone."
     import pandas as pd

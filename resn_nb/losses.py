@@ -19,41 +19,59 @@ from .core import check
 
 # %% ../nbs/06_losses.ipynb #df5fda67
 class Positives:
-    "The training pairs as tensors: a batch's positives, and exact uniform draws from the rest."
+    "The training pairs as tensors: positives, and exact uniform draws from the rest."
     def __init__(self,
-        train: sp.csr_array,               # (n_users, n_items), binary, sorted
-        device: torch.device | str = 'cpu',
+        train: sp.csr_array,                 # (n_users, n_items), binary, sorted
+        device: torch.device | str = 'cpu',  # of the tensors
     ):
-        check(sp.issparse(train) and train.format == 'csr', 'train', type(train).__name__, 'a scipy sparse matrix in CSR format', TypeError)
+        csr, valid = sp.issparse(train) and train.format == 'csr', 'a scipy CSR matrix'
+        found = getattr(train, 'format', type(train).__name__)
+        check(csr, 'train', found, valid, TypeError)
+        found, valid = 'indices out of order or twice', 'sorted ones, each once'
+        check(train.has_canonical_format, 'train', found, valid)
         to = lambda a: torch.as_tensor(np.asarray(a, np.int64), device=device)
         self.n_users, self.n_items = train.shape
-        self.indptr, self.items, self.degree = to(train.indptr), to(train.indices), to(np.diff(train.indptr))
-        rank = torch.arange(train.nnz, device=device) - self.indptr[:-1].repeat_interleave(self.degree)
+        self.indptr, self.items = to(train.indptr), to(train.indices)
+        self.degree = to(np.diff(train.indptr))
         user = torch.arange(self.n_users, device=device).repeat_interleave(self.degree)
+        first = self.indptr[:-1].repeat_interleave(self.degree)
+        rank = torch.arange(train.nnz, device=device) - first
         self._gaps = user * (self.n_items + 1) + self.items - rank
-        self.users = ((self.degree > 0) & (self.degree < self.n_items)).nonzero().ravel()   # who has something to learn from
+        # who has something to learn from
+        some = (self.degree > 0) & (self.degree < self.n_items)
+        self.users = some.nonzero().ravel()
 
-    def of(self, users: Tensor) -> tuple[Tensor, Tensor]:   # (P,) index into `users`, ascending; (P,) items
-        "All positives of `users`."
+    def of(self, users: Tensor) -> tuple[Tensor, Tensor]:
+        "All positives of `users`: (P,) index into `users`, ascending, and (P,) items."
         deg = self.degree[users]
         row = torch.arange(len(users), device=users.device).repeat_interleave(deg)
         start = (self.indptr[users] - deg.cumsum(0) + deg).repeat_interleave(deg)
         return row, self.items[start + torch.arange(len(row), device=users.device)]
 
-    def negatives(self, users: Tensor, generator: torch.Generator | None = None) -> Tensor:   # (K,) items
-        "One item for each entry of `users`, uniform among those the user has not interacted with."
-        return self.nth(users, torch.randint(1 << 62, users.shape, generator=generator, device=users.device))
+    def negatives(self,
+        users: Tensor,                             # (K,) ids, repeated as wanted
+        generator: torch.Generator | None = None,
+    ) -> Tensor:                                   # (K,) items
+        "For each entry an item, uniform among those the user has not interacted with."
+        here = dict(generator=generator, device=users.device)
+        return self.nth(users, torch.randint(1 << 62, users.shape, **here))
 
     def nth(self, users: Tensor, t: Tensor) -> Tensor:   # (K,) items
-        "Item number t, counted cyclically from 0, of those the user has not interacted with."
+        "Item number t, counted cyclically from 0, of those the user has not met."
         t = t % (self.n_items - self.degree[users])
-        return t + torch.searchsorted(self._gaps, users * (self.n_items + 1) + t, right=True) - self.indptr[users]
+        key = users * (self.n_items + 1) + t
+        below = torch.searchsorted(self._gaps, key, right=True)
+        return t + below - self.indptr[users]
 
     def has(self, users: Tensor, items: Tensor) -> Tensor:   # bool, the common shape
         "Is the item a positive of the user?"
-        if not hasattr(self, '_keys'): self._keys = torch.arange(self.n_users, device=items.device).repeat_interleave(self.degree) * self.n_items + self.items
+        if not hasattr(self, '_keys'):
+            user = torch.arange(self.n_users, device=items.device)
+            user = user.repeat_interleave(self.degree)
+            self._keys = user * self.n_items + self.items
         wanted = users * self.n_items + items
-        return self._keys[torch.searchsorted(self._keys, wanted).clamp(max=len(self._keys) - 1)] == wanted
+        at = torch.searchsorted(self._keys, wanted).clamp(max=len(self._keys) - 1)
+        return self._keys[at] == wanted
 
 # %% ../nbs/06_losses.ipynb #ae930511
 def _compressed(index: Tensor, n: int) -> Tensor:
@@ -61,26 +79,32 @@ def _compressed(index: Tensor, n: int) -> Tensor:
     return torch.cat([index.new_zeros(1), torch.bincount(index, minlength=n).cumsum(0)])
 
 def _distinct(rows: Tensor, cols: Tensor, m: int) -> tuple[Tensor, Tensor, Tensor]:
-    "Each pair once, in order of rows and columns, and where the pairs given are among them."
+    "Each pair once, in order, and where the pairs given are among them."
     pairs, where = torch.unique(rows * m + cols, return_inverse=True)
     return pairs // m, pairs % m, where
 
-def _by_column(crow: Tensor, cols: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    "(column pointers, row of each entry, order): the same pattern ordered by column."
+def _by_column(crow: Tensor, cols: Tensor, shape) -> tuple[Tensor, Tensor, Tensor]:
+    "The same pattern by column: (column pointers, row of each entry, order)."
     if cols.is_cuda:
         order = torch.sort(cols, stable=True).indices
         rows = torch.arange(shape[0], device=cols.device).repeat_interleave(crow.diff())
         return _compressed(cols, shape[1]), rows[order], order
-    c = sp.csr_array((np.arange(len(cols)), cols.numpy(), crow.numpy()), shape=shape).tocsc()
-    return tuple(torch.from_numpy(a.astype(np.int64, copy=False)) for a in (c.indptr, c.indices, c.data))
+    parts = np.arange(len(cols)), cols.numpy(), crow.numpy()
+    c = sp.csr_array(parts, shape=shape).tocsc()
+    wide = lambda a: torch.from_numpy(a.astype(np.int64, copy=False))
+    return wide(c.indptr), wide(c.indices), wide(c.data)
 
 # %% ../nbs/06_losses.ipynb #b8a57b54
+def _pattern(pointers: Tensor, index: Tensor, values: Tensor, shape) -> Tensor:
+    "A sparse matrix, its parts not checked: this is the inner loop."
+    parts = pointers, index, values
+    return torch.sparse_csr_tensor(*parts, shape, check_invariants=False)
+
 class _PairScores(torch.autograd.Function):
     "Scores of a sparse pattern of U Vᵀ; backward as two sparse × dense products."
     @staticmethod
     def forward(ctx, U, V, crow, cols):
-        shape = len(U), len(V)
-        zero = torch.sparse_csr_tensor(crow, cols, U.new_zeros(len(cols)), shape, check_invariants=False)
+        zero = _pattern(crow, cols, U.new_zeros(len(cols)), (len(U), len(V)))
         ctx.save_for_backward(U, V, crow, cols)
         return torch.sparse.sampled_addmm(zero, U, V.T, beta=0.).values()
 
@@ -89,9 +113,16 @@ class _PairScores(torch.autograd.Function):
     def backward(ctx, g):
         U, V, crow, cols = ctx.saved_tensors
         ccol, rows, order = _by_column(crow, cols, (len(U), len(V)))
-        g = g.contiguous()      # of a plain sum it is one number with stride 0, past which cuSPARSE reads on
-        sparse = lambda p, i, v, n, m: torch.sparse_csr_tensor(p, i, v, (n, m), check_invariants=False)
-        return sparse(crow, cols, g, len(U), len(V)) @ V, sparse(ccol, rows, g[order], len(V), len(U)) @ U, None, None
+        # of a plain sum it is one number with stride 0, past which cuSPARSE reads on
+        g = g.contiguous()
+        G = _pattern(crow, cols, g, (len(U), len(V)))
+        Gt = _pattern(ccol, rows, g[order], (len(V), len(U)))
+        return G @ V, Gt @ U, None, None
+
+# %% ../nbs/06_losses.ipynb #2572c7c9
+def _repeats_harm(U: Tensor) -> bool:
+    "Must each pair be scored once? cuSPARSE promises nothing about repeated indices."
+    return U.is_cuda
 
 def pair_scores(
     U: Tensor,      # (b, d) factors of the batch's users
@@ -99,43 +130,55 @@ def pair_scores(
     rows: Tensor,   # (P,) ascending index into U
     cols: Tensor,   # (P,) index into V; pairs may repeat
 ) -> Tensor:        # (P,) scores u·v
-    "Scores of chosen pairs, differentiable in U and V; memory O(P + gradients). The indices are not checked: this is the inner loop."
-    if len(cols) > len(U) * len(V): return (U @ V.T)[rows, cols]   # more pairs than cells: the kernel refuses, and the whole grid is smaller
+    """Scores of chosen pairs, differentiable in U and V; memory O(P + gradients).
+
+    The indices are not checked: this is the inner loop."""
+    # more pairs than cells: the kernel refuses, and the whole grid is smaller
+    if len(cols) > len(U) * len(V): return (U @ V.T)[rows, cols]
     where = slice(None)
-    if U.is_cuda: rows, cols, where = _distinct(rows, cols, len(V))
-    return _PairScores.apply(U.contiguous(), V.contiguous(), _compressed(rows, len(U)), cols)[where]
+    if _repeats_harm(U): rows, cols, where = _distinct(rows, cols, len(V))
+    crow = _compressed(rows, len(U))
+    return _PairScores.apply(U.contiguous(), V.contiguous(), crow, cols)[where]
 
 # %% ../nbs/06_losses.ipynb #fa4acb71
 @dataclass(frozen=True, eq=False)
 class Batch:
-    "One training step's view: b users, all their P positives, N negatives for each positive."
-    users: Tensor   # (b,) ids
-    rows: Tensor    # (P,) which of the users, ascending
-    items: Tensor   # (P,) positive items
+    "One step's view: b users, all their P positives, N negatives for each positive."
+    users: Tensor       # (b,) ids
+    rows: Tensor        # (P,) which of the users, ascending
+    items: Tensor       # (P,) positive items
     negatives: Tensor   # (P, N) items
-    U: Tensor       # (b, d) factors of the users
-    V: Tensor       # (m, d) factors of all items
-    pos: Tensor     # (P,) scores
-    neg: Tensor     # (P, N) scores
+    U: Tensor           # (b, d) factors of the users
+    V: Tensor           # (m, d) factors of all items
+    pos: Tensor         # (P,) scores
+    neg: Tensor         # (P, N) scores
 
-def uniform(positives: Positives, users: Tensor, items: Tensor, n: int, generator: torch.Generator | None) -> Tensor:   # (P, n)
-    "Negatives drawn uniformly from what each user has not met; methods may bring another rule."
+# %% ../nbs/06_losses.ipynb #e442dbe6
+def uniform(
+    positives: Positives,
+    users: Tensor,                       # (P,) ids
+    items: Tensor,                       # (P,) a positive of each; not looked at
+    n: int,                              # negatives for each
+    generator: torch.Generator | None,
+) -> Tensor:                             # (P, n) items
+    "Uniform draws from what each user has not met; methods may bring another rule."
     return positives.negatives(users.repeat_interleave(n), generator).view(-1, n)
 
 def draw(
-    model,                      # with .embeddings()
-    positives: Positives,
-    users: Tensor,              # (b,) ids
-    negatives: int = 4,         # N ≥ 1, fresh for every positive
-    generator: torch.Generator | None = None,
-    sample: Callable = uniform,  # (positives, users (P,), items (P,), N, generator) → (P, N) negatives
+    model,                                     # with .embeddings()
+    positives: Positives,                      # of the training part
+    users: Tensor,                             # (b,) ids
+    negatives: int = 4,                        # N ≥ 1, fresh for every positive
+    generator: torch.Generator | None = None,  # of the negatives
+    sample: Callable = uniform,                # how they are drawn, see `uniform`
 ) -> Batch:
     "A batch for `users`: all positives, fresh negatives, scores in one pass."
     rows, items = positives.of(users)
     neg = sample(positives, users[rows], items, negatives, generator)
     U, V = model.embeddings()
-    U = U[users]
-    s = pair_scores(U, V, rows.repeat_interleave(negatives + 1), torch.cat([items[:, None], neg], 1).ravel()).view(-1, negatives + 1)
+    U, each = U[users], negatives + 1
+    columns = torch.cat([items[:, None], neg], 1).ravel()
+    s = pair_scores(U, V, rows.repeat_interleave(each), columns).view(-1, each)
     return Batch(users, rows, items, neg, U, V, s[:, 0], s[:, 1:])
 
 # %% ../nbs/06_losses.ipynb #28780e18
@@ -144,12 +187,22 @@ def _sum(t: Tensor, weight: Tensor | None) -> Tensor:
     return t.sum() if weight is None else (t if t.ndim == 1 else t.sum(1)) @ weight
 
 def mse(pos: Tensor, neg: Tensor, weight: Tensor | None = None) -> Tensor:
-    return _sum((-pos).sigmoid().square(), weight) + _sum(neg.sigmoid().square(), weight)
+    "Squared error of the logistic of the scores: positives 1, negatives 0."
+    missed, wrong = (-pos).sigmoid(), neg.sigmoid()
+    return _sum(missed.square(), weight) + _sum(wrong.square(), weight)
+
 def bce(pos: Tensor, neg: Tensor, weight: Tensor | None = None) -> Tensor:
+    "Binary cross-entropy (He et al. 2017)."
     return _sum(F.softplus(-pos), weight) + _sum(F.softplus(neg), weight)
+
 def bpr(pos: Tensor, neg: Tensor, weight: Tensor | None = None) -> Tensor:
+    "Bayesian personalised ranking (Rendle et al. 2009)."
     return _sum(F.softplus(neg - pos[:, None]), weight)
+
 def softmax(pos: Tensor, neg: Tensor, weight: Tensor | None = None) -> Tensor:
+    "Sampled softmax (Wu et al. 2024)."
     return _sum(torch.cat([pos[:, None], neg], 1).logsumexp(1) - pos, weight)
 
-LOSSES: dict[str, Callable[..., Tensor]] = dict(mse=mse, bce=bce, bpr=bpr, softmax=softmax)   # (pos (P,), neg (P, N), weight (P,) | None) → sum
+# (pos (P,), neg (P, N), weight (P,) | None) → sum over pairs
+LOSSES: dict[str, Callable[..., Tensor]] = dict(
+    mse=mse, bce=bce, bpr=bpr, softmax=softmax)

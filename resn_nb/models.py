@@ -27,19 +27,33 @@ INITS: dict[str, Callable[[Tensor, torch.Generator | None], Tensor]] = {
 }
 
 # %% ../nbs/05_models.ipynb #2de51206
-def _tables(data: Interactions, dim: int, init: str, generator) -> tuple[nn.Parameter, nn.Parameter]:
-    "A table of users and one of items."
-    check(isinstance(dim, int) and dim >= 1, 'dim', dim, 'an integer ≥ 1')
-    draw = choose(INITS, init, 'init')
-    return tuple(nn.Parameter(draw(torch.empty(k, dim), generator)) for k in (data.n_users, data.n_items))
+def _whole(v, arg: str, least: int) -> None:
+    "Refuse what is no integer from `least` to a million."
+    ok = isinstance(v, int) and not isinstance(v, bool) and least <= v <= 1_000_000
+    check(ok, arg, v, f'an integer ≥ {least}')
 
+def _number(v, arg: str, positive: bool = False) -> None:
+    "Refuse what is no finite number ≥ 0, or > 0."
+    real = isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)
+    ok = real and (v > 0 if positive else v >= 0)
+    check(ok, arg, v, f'a finite number {">" if positive else "≥"} 0')
+
+def _tables(data: Interactions, dim: int, init: str, generator) -> tuple:
+    "A table of users and one of items."
+    valid = 'Interactions'
+    check(isinstance(data, Interactions), 'data', type(data).__name__, valid, TypeError)
+    _whole(dim, 'dim', 1)
+    draw, sizes = choose(INITS, init, 'init'), (data.n_users, data.n_items)
+    return tuple(nn.Parameter(draw(torch.empty(k, dim), generator)) for k in sizes)
+
+# %% ../nbs/05_models.ipynb #d18fa4a8
 class MF(nn.Module):
     "Matrix factorisation: two free tables."
     def __init__(self,
-        data: Interactions,                          # gives the sizes
-        dim: int = 64,                               # d ≥ 1
-        init: str = 'xavier',                        # a name in `INITS`
-        generator: torch.Generator | None = None,    # CPU generator for the initial values
+        data: Interactions,                        # gives the sizes
+        dim: int = 64,                             # d ≥ 1
+        init: str = 'xavier',                      # a name in `INITS`
+        generator: torch.Generator | None = None,  # CPU; of the initial values
     ):
         super().__init__()
         self.user, self.item = _tables(data, dim, init, generator)
@@ -50,21 +64,32 @@ class MF(nn.Module):
 
 # %% ../nbs/05_models.ipynb #ceff9051
 class Graph(nn.Module):
-    "Symmetrically normalised bipartite graph of the training interactions, as its blocks R and Rᵀ."
+    "Symmetrically normalised bipartite graph of the interactions, as blocks R and Rᵀ."
     def __init__(self, data: Interactions):   # only `data.train` is looked at
         super().__init__()
         Y = sp.csr_array(data.train, dtype=np.float32)
-        inverse = lambda degree: sp.diags_array(np.maximum(degree, 1).astype(np.float32) ** -.5)   # an isolated node has no entry to scale
-        R = sp.csr_array(inverse(np.diff(Y.indptr)) @ Y @ inverse(data.popularity))
-        for name, M in dict(r=R, t=sp.csr_array(R.T)).items():
-            for part, a in dict(crow=M.indptr.astype(np.int32), col=M.indices.astype(np.int32), value=M.data).items():
-                self.register_buffer(f'{name}_{part}', torch.from_numpy(a), persistent=False)
+        # an isolated node has no entry to scale
+        scale = lambda degree: np.maximum(degree, 1).astype(np.float32) ** -.5
+        rows, columns = scale(np.diff(Y.indptr)), scale(data.popularity)
+        R = sp.csr_array(sp.diags_array(rows) @ Y @ sp.diags_array(columns))
         self.shape = R.shape
+        self._keep('r', R); self._keep('t', sp.csr_array(R.T))
+
+    def _keep(self, name: str, M: sp.csr_array) -> None:
+        "The parts of M as plain buffers."
+        crow, col = M.indptr.astype(np.int32), M.indices.astype(np.int32)
+        for part, a in dict(crow=crow, col=col, value=M.data).items():
+            buffer = torch.from_numpy(a)
+            self.register_buffer(f'{name}_{part}', buffer, persistent=False)
+
+    def _block(self, name: str, shape) -> Tensor:
+        "A sparse tensor from its buffers, which costs nothing."
+        parts = [getattr(self, f'{name}_{part}') for part in ('crow', 'col', 'value')]
+        return torch.sparse_csr_tensor(*parts, shape, check_invariants=False)
 
     def blocks(self) -> tuple[Tensor, Tensor]:   # (n, m), (m, n) sparse CSR
-        "R and its transpose as sparse tensors; made anew from the buffers, which costs nothing."
-        make = lambda p, shape: torch.sparse_csr_tensor(*(getattr(self, f'{p}_{k}') for k in ('crow', 'col', 'value')), shape, check_invariants=False)
-        return make('r', self.shape), make('t', self.shape[::-1])
+        "R and its transpose as sparse tensors."
+        return self._block('r', self.shape), self._block('t', self.shape[::-1])
 
     def hop(self, U: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
         "One step over the edges: Â (U, V)."
@@ -72,11 +97,12 @@ class Graph(nn.Module):
         return R @ V, T @ U
 
     def mean(self, U: Tensor, V: Tensor, layers: int) -> tuple[Tensor, Tensor]:
-        "(1 + Â + … + Â^layers) (U, V) / (layers + 1), by Horner's rule: two tables of memory whatever the number of layers."
+        "(1 + Â + … + Â^layers) (U, V) / (layers + 1), by Horner's rule: in two tables."
         (R, T), u, v = self.blocks(), U, V
         for _ in range(layers): u, v = torch.addmm(U, R, v), torch.addmm(V, T, u)
         return u / (layers + 1), v / (layers + 1)
 
+# %% ../nbs/05_models.ipynb #3000aa9d
 class _Symmetric(torch.autograd.Function):
     "A symmetric linear map of (U, V); it is its own gradient."
     @staticmethod
@@ -86,29 +112,32 @@ class _Symmetric(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gU, gV): return None, *ctx.f(gU.contiguous(), gV.contiguous())
+    def backward(ctx, gU, gV):
+        return None, *ctx.f(gU.contiguous(), gV.contiguous())
 
 # %% ../nbs/05_models.ipynb #c7735695
 class LightGCN(nn.Module):
-    "LightGCN: mean of the layers of a linear graph convolution (He et al., SIGIR 2020)."
+    "Mean of the layers of a linear graph convolution (He et al., SIGIR 2020)."
     def __init__(self,
-        data: Interactions,                          # its train part is the graph
-        dim: int = 64,                               # d ≥ 1
-        layers: int = 3,                             # L ≥ 0; 0 is matrix factorisation
-        init: str = 'normal_0.1',                    # a name in `INITS`
-        generator: torch.Generator | None = None,    # CPU generator for the initial values
+        data: Interactions,                        # its train part is the graph
+        dim: int = 64,                             # d ≥ 1
+        layers: int = 3,                           # L, 0 … 100; 0: no graph
+        init: str = 'normal_0.1',                  # a name in `INITS`
+        generator: torch.Generator | None = None,  # CPU; of the initial values
     ):
         super().__init__()
-        check(isinstance(layers, int) and layers >= 0, 'layers', layers, 'an integer ≥ 0')
+        _whole(layers, 'layers', 0)
+        check(layers <= 100, 'layers', layers, 'an integer ≤ 100')
         self.user, self.item = _tables(data, dim, init, generator)
         self.layers, self.graph = layers, Graph(data)
 
     def embeddings(self) -> tuple[Tensor, Tensor]:   # (n_users, d), (n_items, d)
         "Smoothed factors of all users and all items."
-        return _Symmetric.apply(lambda U, V: self.graph.mean(U, V, self.layers), self.user, self.item)
+        mean = lambda U, V: self.graph.mean(U, V, self.layers)
+        return _Symmetric.apply(mean, self.user, self.item)
 
     def decay(self, batch: Batch) -> Tensor:
-        "Squared norms of the table rows, each counted as often as it occurs in the batch's pairs."
+        "Squared norms of table rows, each as often as the batch's pairs have it."
         often = lambda index, n: torch.bincount(index, minlength=n).to(self.user.dtype)
         users = often(batch.users[batch.rows], len(self.user))
         items = often(torch.cat([batch.items, batch.negatives.ravel()]), len(self.item))
@@ -120,32 +149,36 @@ def info_nce(
     z: Tensor,            # (b, d) another view of the same nodes
     temperature: float,   # τ > 0
 ) -> Tensor:              # mean over the nodes
-    "Contrastive loss: each node's two views against all other nodes (van den Oord et al. 2018)."
+    "A node's two views against all others (van den Oord et al. 2018)."
+    _number(temperature, 'temperature', positive=True)
     x, z = F.normalize(x, dim=1), F.normalize(z, dim=1)
-    return F.cross_entropy(x @ z.T / temperature, torch.arange(len(x), device=x.device))
+    own = torch.arange(len(x), device=x.device)
+    return F.cross_entropy(x @ z.T / temperature, own)
 
 # %% ../nbs/05_models.ipynb #1862bf58
 class XSimGCL(LightGCN):
-    "LightGCN without the tables in the mean, with noise and a contrastive term (Yu et al., TKDE 2024)."
+    "No tables in the mean, noise and a contrastive term (Yu et al., TKDE 2024)."
     def __init__(self,
-        data: Interactions,                          # its train part is the graph
-        dim: int = 64,                               # d ≥ 1
-        layers: int = 2,                             # L ≥ 1
-        eps: float = .1,                             # length of the noise ≥ 0
-        contrast: float = .2,                        # λ ≥ 0
-        contrast_temperature: float = .2,            # τ > 0
-        contrast_layer: int = 2,                     # l*, in 1 … layers
-        contrast_nodes: int = 2048,                  # at most this many users, and as many items, a step
-        init: str = 'xavier',                        # a name in `INITS`
-        generator: torch.Generator | None = None,    # CPU generator for the initial values
+        data: Interactions,                        # its train part is the graph
+        dim: int = 64,                             # d ≥ 1
+        layers: int = 2,                           # L, 1 … 100
+        eps: float = .1,                           # length of the noise, ≥ 0
+        contrast: float = .2,                      # λ ≥ 0
+        contrast_temperature: float = .2,          # τ > 0
+        contrast_layer: int = 2,                   # l*, in 1 … layers
+        contrast_nodes: int = 2048,                # most users and items a step, ≥ 2
+        init: str = 'xavier',                      # a name in `INITS`
+        generator: torch.Generator | None = None,  # CPU; of the initial values
     ):
         super().__init__(data, dim, layers, init, generator)
-        check(layers >= 1, 'layers', layers, 'an integer ≥ 1')
-        for k, v in dict(eps=eps, contrast=contrast).items(): check(math.isfinite(v) and v >= 0, k, v, 'a finite number ≥ 0')
-        check(contrast_temperature > 0 and math.isfinite(contrast_temperature), 'contrast_temperature', contrast_temperature, 'a finite number > 0')
-        check(contrast_layer in range(1, layers + 1), 'contrast_layer', contrast_layer, f'an integer from 1 to layers = {layers}')
-        check(isinstance(contrast_nodes, int) and contrast_nodes >= 2, 'contrast_nodes', contrast_nodes, 'an integer ≥ 2')
-        self.eps, self.contrast, self.temperature, self.layer, self.nodes = eps, contrast, contrast_temperature, contrast_layer, contrast_nodes
+        _whole(layers, 'layers', 1); _whole(contrast_nodes, 'contrast_nodes', 2)
+        _number(eps, 'eps'); _number(contrast, 'contrast')
+        _number(contrast_temperature, 'contrast_temperature', positive=True)
+        _whole(contrast_layer, 'contrast_layer', 1)
+        valid = f'an integer from 1 to layers = {layers}'
+        check(contrast_layer <= layers, 'contrast_layer', contrast_layer, valid)
+        self.eps, self.contrast, self.temperature = eps, contrast, contrast_temperature
+        self.layer, self.nodes = contrast_layer, contrast_nodes
         self._noise, self._view = None, None
 
     def reseed(self, generator: torch.Generator) -> None:   # on the module's device
@@ -154,7 +187,8 @@ class XSimGCL(LightGCN):
 
     def _shake(self, e: Tensor) -> Tensor:
         "A layer with noise; the sign has no gradient, so the noise is a constant."
-        e, noise = e.clone(), torch.rand(e.shape, generator=self._noise, device=e.device, dtype=e.dtype)
+        like = dict(generator=self._noise, device=e.device, dtype=e.dtype)
+        e, noise = e.clone(), torch.rand(e.shape, **like)
         return e.add_(F.normalize(noise, dim=1) * e.detach().sign(), alpha=self.eps)
 
     def embeddings(self) -> tuple[Tensor, Tensor]:   # (n_users, d), (n_items, d)
@@ -168,65 +202,94 @@ class XSimGCL(LightGCN):
         return tuple(sum(k) / self.layers for k in zip(*layers))
 
     def auxiliary(self, batch: Batch) -> Tensor:
-        "λ × positives × (contrast of the batch's users + contrast of its positive items), on the pass that made `batch`."
-        check(self._view is not None, 'model', 'auxiliary without a training pass', 'train mode, and embeddings() first', RuntimeError)
-        (U, V), self._view = self._view, None            # the graph of the step is freed with it
-        some = lambda n: torch.randperm(n, generator=self._noise, device=batch.rows.device)[:self.nodes] if n > self.nodes else slice(None)
-        users, items = some(len(batch.users)), batch.items.unique()
-        items = items[some(len(items))]
-        terms = info_nce(batch.U[users], U[batch.users[users]], self.temperature) + info_nce(batch.V[items], V[items], self.temperature)
-        return self.contrast * len(batch.items) * terms
+        """λ × positives × (contrast of the batch's users + of its positive items).
+
+        Raises RuntimeError without the training pass that made `batch`."""
+        found = 'auxiliary without a training pass'
+        valid = 'embeddings() in train mode first'
+        check(self._view is not None, 'model', found, valid, RuntimeError)
+        (U, V), self._view = self._view, None   # the graph of the step is freed with it
+        users = self._some(torch.arange(len(batch.users), device=batch.rows.device))
+        items, ids = self._some(batch.items.unique()), batch.users[users]
+        of_users = info_nce(batch.U[users], U[ids], self.temperature)
+        of_items = info_nce(batch.V[items], V[items], self.temperature)
+        return self.contrast * len(batch.items) * (of_users + of_items)
+
+    def _some(self, nodes: Tensor) -> Tensor:
+        "At most `contrast_nodes` of them, drawn anew."
+        if len(nodes) <= self.nodes: return nodes
+        order = torch.randperm(len(nodes), generator=self._noise, device=nodes.device)
+        return nodes[order[:self.nodes]]
 
 # %% ../nbs/05_models.ipynb #2d7d912f
-MODELS: dict[str, Callable[..., nn.Module]] = dict(mf=MF, lightgcn=LightGCN, xsimgcl=XSimGCL)   # name → factory(data, dim=, generator=, **options)
+# name → factory(data, dim=, generator=, **options)
+MODELS: dict[str, Callable[..., nn.Module]] = dict(
+    mf=MF, lightgcn=LightGCN, xsimgcl=XSimGCL)
 
 # %% ../nbs/05_models.ipynb #4bfc09a9
-def _step(model: nn.Module, opt, positives: Positives, seed: int) -> tuple[float, list[str]]:   # objective a positive, names of parameters without gradient
-    "One step on all users, its randomness from `seed` alone."
+def _step(model: nn.Module, opt, positives: Positives, seed: int) -> tuple[float, list]:
+    """One step on all users, its randomness from `seed` alone: the objective a
+    positive, and the names of parameters without gradient."""
     g = torch.Generator().manual_seed(seed)
     model.train()
     if hasattr(model, 'reseed'): model.reseed(g)
     b = draw(model, positives, positives.users, 1, g)
-    loss = LOSSES['bpr'](b.pos, b.neg) + (model.auxiliary(b) if hasattr(model, 'auxiliary') else 0.)
-    decay = model.decay(b) if hasattr(model, 'decay') else b.U.square().sum() + b.V.square().sum()
-    opt.zero_grad(); (loss + 1e-6 * decay).backward(); opt.step()
+    own = getattr(model, 'auxiliary', lambda b: 0.)
+    squares = getattr(model, 'decay', lambda b: b.U.square().sum() + b.V.square().sum())
+    loss = LOSSES['bpr'](b.pos, b.neg) + own(b)
+    opt.zero_grad(); (loss + 1e-6 * squares(b)).backward(); opt.step()
     model.eval()
-    return loss.item() / len(b.pos), [k for k, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    idle = lambda p: p.grad is None or not p.grad.abs().sum() > 0
+    return loss.item() / len(b.pos), [k for k, p in model.named_parameters() if idle(p)]
 
-def _same(a: nn.Module, b: nn.Module) -> bool: return all(torch.equal(i, j) for i, j in zip(a.eval().embeddings(), b.eval().embeddings()))
+def _same(a: nn.Module, b: nn.Module) -> bool:
+    "Have both the same factors, to the bit?"
+    both = zip(a.eval().embeddings(), b.eval().embeddings())
+    return all(torch.equal(i, j) for i, j in both)
 
 # %% ../nbs/05_models.ipynb #638c2cac
 def _check_start(new: Callable, data: Interactions, dim: int) -> nn.Module:
-    "Shapes, repeatable initial values, a state that can be put back, nothing of the test part. Returns the model."
+    """The model, after a look at its shapes, repeatable initial values, a state that
+    can be put back, and that nothing of the test part is in it."""
     a, b = new(), new(1)
-    U, V = a.embeddings()
-    assert U.shape == (data.n_users, dim) and V.shape == (data.n_items, dim), f'shapes {tuple(U.shape)}, {tuple(V.shape)}'
-    assert _same(a, new()) and not _same(a, b), 'the generator must decide the initial values'
+    shapes = tuple(tuple(X.shape) for X in a.embeddings())
+    fine = shapes == ((data.n_users, dim), (data.n_items, dim))
+    assert fine, f'shapes {shapes[0]}, {shapes[1]}'
+    fine = _same(a, new()) and not _same(a, b)
+    assert fine, 'the generator must decide the initial values'
     b.load_state_dict(a.state_dict())
     assert _same(a, b), 'the state dict must hold everything that decides the factors'
-    blind, other = new(x=Interactions(data.train)), new(x=Interactions(data.train, test=data.train))   # nothing, or something else, to predict
-    equal = [torch.equal(p, q) for o in (blind, other) for p, q in zip(a.buffers(), o.buffers(), strict=True)]
-    assert _same(a, blind) and _same(a, other) and all(equal), 'the factors depend on the test part'
+    for test in (None, data.train):   # nothing, or something else, to predict
+        o = new(x=Interactions(data.train, test=test))
+        buffers = zip(a.buffers(), o.buffers(), strict=True)
+        fine = _same(a, o) and all(torch.equal(p, q) for p, q in buffers)
+        assert fine, 'the factors depend on the test part'
     return a
 
+# %% ../nbs/05_models.ipynb #8b88bb54
 def check_model(
     make: Callable[..., nn.Module],   # factory(data, dim=, generator=), as in `MODELS`
     data: Interactions,               # a small data set with a test part
     dim: int = 8,
     steps: int = 30,                  # gradient steps in which the loss must fall
 ) -> None:
-    "Assert the contract of a backbone on `data`; an `AssertionError` says which part is broken."
-    check(data.test is not None and data.test.nnz > 0, 'data', 'no test part', 'data with one, to see that it does not leak')
-    new = lambda seed=0, x=data: make(x, dim=dim, generator=torch.Generator().manual_seed(seed))
+    "Assert the contract of a backbone; an `AssertionError` says which part is broken."
+    has_test = data.test is not None and data.test.nnz > 0
+    valid = 'data with one, to see that it does not leak'
+    check(has_test, 'data', 'no test part', valid)
+    start = lambda seed: torch.Generator().manual_seed(seed)
+    new = lambda seed=0, x=data: make(x, dim=dim, generator=start(seed))
     adam = lambda m: torch.optim.Adam(m.parameters(), .05)
     a, positives = _check_start(new, data, dim), Positives(data.train)
     opt, losses, half = adam(a), [], steps // 2
     for k in range(steps):
-        if k == half: saved = {n: t.clone() for n, t in a.state_dict().items()}, copy.deepcopy(opt.state_dict())
+        if k == half:
+            saved = copy.deepcopy(a.state_dict()), copy.deepcopy(opt.state_dict())
         loss, dead = _step(a, opt, positives, k)
         assert k > 0 or not dead, f'no gradient reaches {", ".join(dead)}'
         losses.append(loss)
-    assert losses[-1] < .9 * losses[0], f'the loss went from {losses[0]:.3g} to {losses[-1]:.3g}'
+    fell = losses[-1] < .9 * losses[0]
+    assert fell, f'the loss went from {losses[0]:.3g} to {losses[-1]:.3g}'
     assert _same(a, a), 'two evaluations differ'
     c = new(2); again = adam(c)
     c.load_state_dict(saved[0]); again.load_state_dict(saved[1])

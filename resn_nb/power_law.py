@@ -19,74 +19,101 @@ import numpy as np
 from scipy.special import erfc, log_ndtr
 
 from .core import check, command, progress as progress_bar, provenance, save_json
+from .data import _check_int, _check_number
 
 # %% ../nbs/01_power_law.ipynb #a47b7c02
-_POWERS, _TERMS = np.array([1, 0, -1, -3, -5, -7]), 10   # powers of y in the bracket; terms added one by one before it
+# powers of y in the bracket; terms added one by one before it
+_POWERS, _TERMS = np.array([1, 0, -1, -3, -5, -7]), 10
 
 def _series(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "Coefficients of `y ** _POWERS` in the bracket, and d log coefficient / dα, both (…, 6)."
-    c, g, rise, slope = [1 / (a - 1), np.full_like(a, .5)], [-1 / (a - 1), np.zeros_like(a)], a, 1 / a
-    for k, b in enumerate((1/12, -1/720, 1/30240, -1/1209600)):   # Bernoulli numbers over factorials
+    "Coefficients of `y ** _POWERS` in the bracket, and d log coefficient / dα, (…, 6)."
+    c, g = [1 / (a - 1), np.full_like(a, .5)], [-1 / (a - 1), np.zeros_like(a)]
+    rise, slope = a, 1 / a
+    bernoulli = 1/12, -1/720, 1/30240, -1/1209600     # over factorials
+    for k, b in enumerate(bernoulli):
         c.append(b * rise); g.append(slope)
         p, q = a + 2*k + 1, a + 2*k + 2
         rise, slope = rise * p * q, slope + 1/p + 1/q
     return np.stack(c, -1), np.stack(g, -1)
 
 def _zeta(alpha, x) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "(log ζ(α, x), E log(X/x), about Var log X) of the power law that starts at `x`; `alpha` and `x` broadcast."
+    """(log ζ(α, x), E log(X/x), about Var log X) of the power law that starts at `x`;
+    `alpha` and `x` broadcast."""
     a, x = np.broadcast_arrays(np.asarray(alpha, float), np.asarray(x, float))
     l = np.log1p(np.arange(_TERMS + 1) / x[..., None])
-    w = np.exp(-a[..., None] * l)            # everything relative to x^-α: nothing underflows
+    w = np.exp(-a[..., None] * l)      # all relative to x^-α: nothing underflows
     c, g = _series(a)
     t, g = c * (x + _TERMS)[..., None]**_POWERS * w[..., -1:], g - l[..., -1:]
     l, w = l[..., :-1], w[..., :-1]
     z = w.sum(-1) + t.sum(-1)
     mean = ((w * l).sum(-1) - (t * g).sum(-1)) / z
-    var = ((w * l * l).sum(-1) + (t * g * g).sum(-1) + t[..., 0] / (a - 1)**2) / z - mean**2   # small terms of order 1/y left out
-    return np.log(z) - a * np.log(x), mean, var
+    square = (w * l * l).sum(-1) + (t * g * g).sum(-1) + t[..., 0] / (a - 1)**2
+    return np.log(z) - a * np.log(x), mean, square / z - mean**2   # but for 1/y
 
 # %% ../nbs/01_power_law.ipynb #6746af18
 def sample_power_law(
-    n: int,                    # how many
+    n: int,                    # how many, ≥ 0
     alpha: float,              # exponent of the counts, > 1
     x_min: int,                # smallest value, ≥ 1
     rng: np.random.Generator,  # source of randomness
-) -> np.ndarray:               # (n,) integers as float64; capped at 2⁵³, where they stop being exact
+) -> np.ndarray:               # (n,) integers as float64; capped at 2⁵³, where they end
     "A sample of the discrete power law P(X = x) = x^-α / ζ(α, x_min), by inversion."
-    check(alpha > 1, 'alpha', alpha, 'a number > 1')
-    check(x_min >= 1 and int(x_min) == x_min, 'x_min', x_min, 'an integer ≥ 1')
+    _check_int('n', n, 0)
+    _check_number('alpha', alpha, lambda v: v > 1, 'a number > 1')
+    whole = lambda v: 1 <= v < 2**53 and v % 1 == 0
+    _check_number('x_min', x_min, whole, 'an integer ≥ 1')
+    generator = isinstance(rng, np.random.Generator)
+    check(generator, 'rng', type(rng).__name__, 'a numpy Generator', TypeError)
     u, start, size = 1 - rng.random(n), _zeta(alpha, x_min)[0], 512
     at_least = lambda x: np.exp(_zeta(alpha, x)[0] - start)   # P(X ≥ x)
     k = size - np.searchsorted(at_least(x_min + np.arange(size))[::-1], u)
     x, far = x_min + k - 1., np.flatnonzero(k == size)
-    guess = .5 + np.exp(np.minimum(-(np.log((alpha - 1) * u[far]) + start) / (alpha - 1), 53 * np.log(2)))
+    log_guess = -(np.log((alpha - 1) * u[far]) + start) / (alpha - 1)
+    guess = .5 + np.exp(np.minimum(log_guess, 53 * np.log(2)))
     guess = np.maximum(np.floor(guess), x_min + size)
-    x[far] = np.minimum(guess - 1. + sum(at_least(guess + i) >= u[far] for i in (0, 1)), 2.**53)
+    beyond = sum(at_least(guess + i) >= u[far] for i in (0, 1))
+    x[far] = np.minimum(guess - 1. + beyond, 2.**53)
     return x
 
 # %% ../nbs/01_power_law.ipynb #e56f01f3
-def _mle(x: np.ndarray, excess: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "(α, log ζ(α, x), Var log X) for tails that start at `x` with mean log(X/x) = `excess`, all (k,)."
+def _mle(x: np.ndarray, excess: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(α, log ζ(α, x), Var log X) for tails that start at `x` with mean log(X/x) =
+    `excess`, all (k,)."""
     a = 1 + 1 / (excess - np.log1p(-.5 / x))                 # CSN, equation 3.7
     for _ in range(100):
         z, mean, var = _zeta(a, x)
-        old, a = a, np.minimum(np.maximum(a + (mean - excess) / var, 1 + (a - 1) / 4), 1e4)
-        if (np.abs(a - old) < 1e-7 * a).all(): break         # convergence is quadratic: the next step would be about 1e-14
+        step = np.maximum(a + (mean - excess) / var, 1 + (a - 1) / 4)
+        old, a = a, np.minimum(step, 1e4)
+        if (np.abs(a - old) < 1e-7 * a).all(): break     # quadratic: the next, 1e-14
     return a, *_zeta(a, x)[::2]
 
 # %% ../nbs/01_power_law.ipynb #622b8f7e
-def _ks(x: np.ndarray, at_least: np.ndarray, a: np.ndarray, log_z: np.ndarray, block: int = 64) -> np.ndarray:
-    "KS distance (k,) of the power laws (a[i], x[i]), i < k, to the tails of a sample with `at_least[j]` members ≥ x[j]; x ascending."
-    D, logs, powers, c = np.empty(len(a)), np.log(x), x**_POWERS[:, None], _series(a)[0]
+_EXACT = 16   # from here on the series needs no terms before it
+
+def _ks(
+    x: np.ndarray,          # (K,) distinct values, ascending
+    at_least: np.ndarray,   # (K,) members of the sample ≥ x[j]
+    a: np.ndarray,          # (k,) exponents of the candidates x[:k]
+    log_z: np.ndarray,      # (k,) log ζ(a[i], x[i])
+    block: int = 64,        # candidates at a time
+) -> np.ndarray:            # (k,)
+    "KS distance of the power laws (a[i], x[i]) to the tails of a sample."
+    D, logs, powers = np.empty(len(a)), np.log(x), x**_POWERS[:, None]
+    c = _series(a)[0]
     for i in range(0, len(a), block):
-        s = slice(i, min(i + block, len(a))); n = s.stop - i
-        M = np.exp(np.minimum(-a[s, None] * logs[i:] - log_z[s, None], 0))   # P(X = x); above 0 only below the candidate
+        s = slice(i, min(i + block, len(a)))
+        n, z = s.stop - i, log_z[s, None]
+        # P(X = x); above 0 only below the candidate
+        M = np.exp(np.minimum(-a[s, None] * logs[i:] - z, 0))
         M *= c[s] @ powers[:, i:]
-        near = np.searchsorted(x[i:], 16)
-        if near: M[:, :near] = np.exp(np.minimum(_zeta(a[s, None], x[i:i + near])[0] - log_z[s, None], 0))
+        near = np.searchsorted(x[i:], _EXACT)
+        if near:
+            exact = _zeta(a[s, None], x[i:i + near])[0]
+            M[:, :near] = np.exp(np.minimum(exact - z, 0))
         M -= at_least[i:] / at_least[s, None]
         np.abs(M, out=M)
-        M[:, :n][np.tri(n, M[:, :n].shape[1], -1, bool)] = 0     # values below the candidate are not in its tail
+        below = np.tri(n, M[:, :n].shape[1], -1, bool)   # not in the tail
+        M[:, :n][below] = 0
         D[s] = M.max(1)
     return D
 
@@ -98,7 +125,7 @@ def _tally(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return v[first], np.diff(np.append(first, len(v)))
 
 def _fit(v: np.ndarray, m: np.ndarray, x_min: float | None = None) -> tuple[float, ...]:
-    "(α, x_min, KS, n_tail, standard error of α) of a histogram; x_min is sought unless given."
+    "(α, x_min, KS, n_tail, standard error of α) of a histogram; sought unless given."
     if x_min is not None:
         v, m = v[v >= x_min], m[v >= x_min]
         if v[0] > x_min: v, m = np.append(x_min, v), np.append(0, m)
@@ -120,75 +147,98 @@ class PowerLawFit:
     n_tail: int      # items in the tail
     n: int           # items with a positive count
     mass: float      # share of all interactions that the tail's items hold, 0 … 1
-    se: float        # standard error of alpha, from the Fisher information; that of choosing x_min is not in it
+    # standard error of alpha, from the Fisher information; choosing x_min is not in it
+    se: float
 
     @property
     def rank_exponent(self) -> float:  # a in r_i = r_1 i^-a
-        "Zipf's exponent, 1 / (α − 1); the paper's closed-form theorem needs it to be > 1, that is α < 2."
+        "Zipf's exponent, 1 / (α − 1); the paper's closed form needs it > 1: α < 2."
         return 1 / (self.alpha - 1)
 
+# %% ../nbs/01_power_law.ipynb #0592e07a
 def _counts(counts, x_min: int | None = None) -> np.ndarray:
-    "`counts` as floats, checked."
+    "`counts` as floats, checked, with a tail from `x_min` on."
     need = 'non-negative integers with at least 10 distinct positive values'
-    try: c = np.asarray(counts, dtype=float)
-    except (TypeError, ValueError): check(False, 'counts', type(counts).__name__, f'an array of {need}', TypeError)
-    check(c.ndim == 1, 'counts', f'an array of shape {c.shape}', f'a one-dimensional array of {need}')
-    check(bool(np.isfinite(c).all()), 'counts', f'{int((~np.isfinite(c)).sum())} NaN or infinite values', need)
-    check(bool((c >= 0).all()), 'counts', f'{int((c < 0).sum())} negative values, e.g. {c.min(initial=0):g}', need)
-    whole = c % 1 == 0
-    check(bool(whole.all()), 'counts', f'{int((~whole).sum())} values that are no integers, e.g. {c[~whole][:1].sum():g}', need)
-    check(c.max(initial=0) < 2**53, 'counts', f'{c.max(initial=0):g}', need + ' below 2**53')
+    def refuse(found, error=ValueError): check(False, 'counts', found, need, error)
+    try: raw = np.asarray(counts); c = raw.astype(float)
+    except (TypeError, ValueError): refuse(type(counts).__name__, TypeError)
+    if raw.dtype.kind not in 'biufO': refuse(f'values of type {raw.dtype}', TypeError)
+    if c.ndim != 1: refuse(f'an array of shape {c.shape}')
+    finite, whole = np.isfinite(c), c % 1 == 0
+    if not finite.all(): refuse(f'{(~finite).sum()} NaN or infinite values')
+    if (c < 0).any(): refuse(f'{(c < 0).sum()} negative values, e.g. {c.min():g}')
+    broken = c[~whole]
+    some = f'{len(broken)} values that are no integers'
+    if len(broken): refuse(f'{some}, e.g. {broken[0]:g}')
+    if c.max(initial=0) >= 2**53: refuse(f'{c.max():g}, beyond 2⁵³')
     distinct = len(_tally(c)[0])
-    check(distinct >= 10, 'counts', f'{distinct} distinct positive values', need)
-    if x_min is not None:
-        left = len(_tally(c[c >= x_min])[0])
-        check(x_min >= 1 and x_min % 1 == 0 and left >= 3, 'x_min', x_min, 'an integer ≥ 1 that leaves at least 3 distinct counts')
+    if distinct < 10: refuse(f'{distinct} distinct positive values')
+    if x_min is None: return c
+    leaves = lambda v: v >= 1 and v % 1 == 0 and len(_tally(c[c >= v])[0]) >= 3
+    need = 'an integer ≥ 1 that leaves at least 3 distinct counts'
+    _check_number('x_min', x_min, leaves, need)
     return c
 
 def fit_power_law(
-    counts,                    # (m,) non-negative integers, e.g. `Interactions.popularity`; zeros are left out
-    x_min: int | None = None,  # start of the tail; None: the one with the smallest KS distance
+    counts,                    # (m,) non-negative integers; zeros are left out
+    x_min: int | None = None,  # start of the tail; None: of the smallest KS distance
 ) -> PowerLawFit:
-    "Discrete maximum-likelihood power law of the tail of `counts` (CSN, sections 3.1 and 3.3)."
+    """Discrete maximum-likelihood power law of the tail of `counts`, for example
+    `Interactions.popularity` (CSN, sections 3.1 and 3.3). A `ValueError` if they are no
+    counts or have fewer than 10 distinct values."""
     c = _counts(counts, x_min)
     alpha, x_min, ks, n_tail, se = _fit(*_tally(c), x_min)
-    return PowerLawFit(alpha, int(x_min), ks, int(n_tail), int((c > 0).sum()), float(c[c >= x_min].sum() / c.sum()), se)
+    n, mass = int((c > 0).sum()), float(c[c >= x_min].sum() / c.sum())
+    return PowerLawFit(alpha, int(x_min), ks, int(n_tail), n, mass, se)
 
 # %% ../nbs/01_power_law.ipynb #b642d1e3
-def _replicate(seed, v: np.ndarray, m: np.ndarray, fit: PowerLawFit, x_min: int | None = None) -> float:
+def _replicate(seed, v: np.ndarray, m: np.ndarray, fit, x_min=None) -> float:
     "KS distance of one semi-parametric sample, refitted as the data were."
     rng, below = np.random.default_rng(seed), np.searchsorted(v, fit.x_min)
     n_tail = rng.binomial(fit.n, fit.n_tail / fit.n)
-    body = rng.multinomial(fit.n - n_tail, m[:below] / m[:below].sum()) if below else m[:0]
+    body = m[:0]
+    if below: body = rng.multinomial(fit.n - n_tail, m[:below] / m[:below].sum())
     tail_v, tail_m = _tally(sample_power_law(n_tail, fit.alpha, fit.x_min, rng))
-    return _fit(np.concatenate([v[:below][body > 0], tail_v]), np.concatenate([body[body > 0], tail_m]), x_min)[2]
+    values = np.concatenate([v[:below][body > 0], tail_v])
+    return _fit(values, np.concatenate([body[body > 0], tail_m]), x_min)[2]
 
 # %% ../nbs/01_power_law.ipynb #c3dc31df
-def _distances(counts: np.ndarray, fit: PowerLawFit, x_min: int | None, replicates: int, seed: int, workers: int, show: bool) -> np.ndarray:
+def _distances(counts, fit, x_min, replicates, seed, workers, show) -> np.ndarray:
     "KS distances of `replicates` samples, in the order of their seeds."
     v, m = _tally(counts)
-    one, seeds = partial(_replicate, v=v, m=m, fit=fit, x_min=x_min), np.random.SeedSequence(seed).spawn(replicates)
+    seeds = np.random.SeedSequence(seed).spawn(replicates)
+    one = partial(_replicate, v=v, m=m, fit=fit, x_min=x_min)
     bar = partial(progress_bar, show=show, total=replicates, desc='bootstrap')
     if workers == 1: return np.array(list(bar(map(one, seeds))))
+    chunk = max(1, min(16, replicates // (4 * workers)))
     try:
         with ProcessPoolExecutor(workers, get_context('spawn')) as pool:
-            return np.array(list(bar(pool.map(one, seeds, chunksize=max(1, min(16, replicates // (4 * workers)))))))
+            return np.array(list(bar(pool.map(one, seeds, chunksize=chunk))))
     except BrokenProcessPool as e:
-        raise RuntimeError("a worker process died: in a script, call this under `if __name__ == '__main__':`, or pass workers=1") from e
+        raise RuntimeError('a worker process died: in a script, call this under '
+                           "`if __name__ == '__main__':`, or pass workers=1") from e
 
+def _check_boot(replicates: int, seed: int, workers: int | None) -> None:
+    "Refuse what no bootstrap can be made with."
+    _check_int('replicates', replicates, 1, 10**7)
+    _check_int('seed', seed, 0, None)
+    if workers is not None: _check_int('workers', workers, 1, 4096)
+
+# %% ../nbs/01_power_law.ipynb #1c36cafc
 def bootstrap_p(
     counts,                      # (m,) non-negative integers
-    replicates: int = 1000,      # samples B; the p-value is known to about √(p(1−p)/B)
+    replicates: int = 1000,      # samples B; p is known to about √(p(1−p)/B)
     seed: int = 0,               # the same seed gives the same p, whatever `workers` is
     workers: int | None = None,  # processes; None: one a core; 1: none but this one
     progress: bool = True,       # show a bar where a person watches
-    x_min: int | None = None,    # test the law from here on, instead of from the best start
+    x_min: int | None = None,    # test the law from here on; None: from the best start
 ) -> float:                      # 1/(B+1) … 1; below 0.1 the power law is rejected
-    "Goodness-of-fit p-value of `fit_power_law(counts, x_min)` by the semi-parametric bootstrap (CSN, section 4.1)."
-    check(replicates >= 1, 'replicates', replicates, 'an integer ≥ 1')
-    check(workers is None or workers >= 1, 'workers', workers, 'an integer ≥ 1 or None')
+    """Goodness-of-fit p-value of `fit_power_law(counts, x_min)` by the semi-parametric
+    bootstrap (CSN, section 4.1). A `RuntimeError` if a worker process dies."""
+    _check_boot(replicates, seed, workers)
     c, fit = _counts(counts, x_min), fit_power_law(counts, x_min)
-    D = _distances(c, fit, x_min, replicates, seed, workers or os.cpu_count() or 1, progress)
+    workers = workers or os.cpu_count() or 1
+    D = _distances(c, fit, x_min, replicates, seed, workers, progress)
     return float((1 + (D >= fit.ks).sum()) / (1 + replicates))
 
 # %% ../nbs/01_power_law.ipynb #05fddf30
@@ -200,9 +250,11 @@ def _exponential(x, m, x0) -> np.ndarray:
     return np.log(-np.expm1(-rate)) - rate * (x - x0)
 
 def _lognormal(t, x, x0, centre) -> np.ndarray:
-    "Log-probabilities of the log-normal whose density has log-log slope −t[0] at e^centre and σ = e^t[1]."
+    """Log-probabilities of the log-normal whose density has log-log slope −t[0] at
+    e^centre and σ = e^t[1]."""
     sigma = np.exp(t[1])
-    tail = lambda y: log_ndtr((centre - (t[0] - 1) * sigma**2 - np.log(y)) / sigma)   # log P(X ≥ y)
+    mu = centre - (t[0] - 1) * sigma**2
+    tail = lambda y: log_ndtr((mu - np.log(y)) / sigma)   # log P(X ≥ y)
     lower, upper = tail(x - .5), tail(x + .5)
     return lower + np.log1p(-np.exp(np.minimum(upper - lower, -1e-16))) - tail(x0 - .5)
 
@@ -210,19 +262,22 @@ def _truncated(t, x, x0, *_) -> np.ndarray:
     "Log-probabilities of the truncated power law with α = t[0] and λ = e^t[1]."
     a, rate = t[0], np.exp(t[1])
     f = lambda k: -a * np.log(k / x0) - rate * (k - x0)
-    y = x0 + 999.5                                                # Σ_{k > y} f(k) ≈ ∫_y^∞ f, midpoint rule; k = y e^s
+    y = x0 + 999.5      # Σ_{k > y} f(k) ≈ ∫_y^∞ f, midpoint rule; k = y e^s
     end = min(np.log1p(50 / (rate * y)), 50 / (a - 1) if a > 1 else np.inf)
     k = y * np.exp(end * (_nodes + 1) / 2)
-    return f(x) - np.log(np.exp(f(x0 + np.arange(1000))).sum() + end / 2 * (_weights * k * np.exp(f(k))).sum())
+    rest = end / 2 * (_weights * k * np.exp(f(k))).sum()
+    return f(x) - np.log(np.exp(f(x0 + np.arange(1000))).sum() + rest)
 
 # %% ../nbs/01_power_law.ipynb #6fd184da
 def _best(law, starts, bounds, x, m, x0) -> tuple[np.ndarray, np.ndarray]:
-    "(log-probabilities, parameters) at the maximum likelihood, the best of several Nelder–Mead runs."
+    """(log-probabilities, parameters) at the maximum likelihood, the best of several
+    Nelder–Mead runs."""
     from scipy.optimize import minimize
     centre = (m * np.log(x)).sum() / m.sum()
     cost = lambda t: -(m * law(t, x, x0, centre)).sum()
-    runs = [minimize(cost, t, method='Nelder-Mead', bounds=bounds, options=dict(xatol=1e-5, fatol=1e-6, maxiter=2000)) for t in starts]
-    best = min(runs, key=lambda r: r.fun)
+    options = dict(xatol=1e-5, fatol=1e-6, maxiter=2000)
+    how = dict(method='Nelder-Mead', bounds=bounds, options=options)
+    best = min((minimize(cost, t, **how) for t in starts), key=lambda r: r.fun)
     return law(best.x, x, x0, centre), best.x
 
 def _vuong(ours: np.ndarray, other: np.ndarray, m: np.ndarray, nested: bool) -> dict:
@@ -230,84 +285,125 @@ def _vuong(ours: np.ndarray, other: np.ndarray, m: np.ndarray, nested: bool) -> 
     d, n = ours - other, m.sum()
     R = float((m * d).sum())
     sd = math.sqrt(n * max(float((m * d * d).sum() / n - (R / n)**2), 0))
-    return dict(ratio=R, p=float(erfc(math.sqrt(max(-R, 0)))) if nested else float(erfc(abs(R) / (sd * math.sqrt(2)))) if sd > 1e-9 else 1.)
+    if nested: p = float(erfc(math.sqrt(max(-R, 0))))
+    else: p = float(erfc(abs(R) / (sd * math.sqrt(2)))) if sd > 1e-9 else 1.
+    return dict(ratio=R, p=p)
 
+# %% ../nbs/01_power_law.ipynb #bfcdf46d
 def compare(
     counts,                    # (m,) non-negative integers
     x_min: int | None = None,  # start of the tail; None: the power law's best
-) -> dict[str, dict]:          # law → ratio (> 0: the power law is likelier), p (of the sign), its parameters
-    "Likelihood-ratio comparison of the power law with three others on the same tail (CSN, section 5; Vuong 1989)."
+) -> dict[str, dict]:          # law → ratio (> 0: for ours), p (of sign), parameters
+    """Likelihood-ratio comparison of the power law with three others on the same tail:
+    lognormal, truncated, exponential (CSN, section 5; Vuong 1989)."""
     fit, c = fit_power_law(counts, x_min), _counts(counts)
     x, m = _tally(c[c >= fit.x_min])
     x0, a = float(fit.x_min), fit.alpha
     ours = -a * np.log(x) - _zeta(a, x0)[0]
-    ll_n, t_n = _best(_lognormal, [(s * a, w) for s in (1, .6) for w in (-.5, 1)], [(-50, 1e4), (-5, 4)], x, m, x0)
-    lo, mean = np.log(1e-5 / x[-1]), (m * x).sum() / m.sum()
-    ll_t, t_t = _best(_truncated, [(a, np.log(.1 / x[-1])), (max(a - 1, .1), -np.log(mean))], [(0, 1e4), (lo, 3)], x, m, x0)
-    if (m * (ours - ll_t)).sum() > 0: ll_t, t_t = ours, (a, -np.inf)      # its limit λ = 0
+    mean = (m * x).sum() / m.sum()
+    starts = [(s * a, w) for s in (1, .6) for w in (-.5, 1)]
+    ll_n, t_n = _best(_lognormal, starts, [(-50, 1e4), (-5, 4)], x, m, x0)
+    starts = [(a, np.log(.1 / x[-1])), (max(a - 1, .1), -np.log(mean))]
+    limits = [(0, 1e4), (np.log(1e-5 / x[-1]), 3)]
+    ll_t, t_t = _best(_truncated, starts, limits, x, m, x0)
+    if (m * (ours - ll_t)).sum() > 0: ll_t, t_t = ours, (a, -np.inf)   # its limit λ = 0
     sigma = np.exp(t_n[1])
     mu = float((m * np.log(x)).sum() / m.sum() - (t_n[0] - 1) * sigma**2)
-    return dict(lognormal=_vuong(ours, ll_n, m, False) | dict(mu=mu, sigma=float(sigma)),
-                truncated=_vuong(ours, ll_t, m, True) | dict(alpha=float(t_t[0]), rate=float(np.exp(t_t[1]))),
-                exponential=_vuong(ours, _exponential(x, m, x0), m, False) | dict(rate=float(np.log1p(1 / (mean - x0)))))
+    lognormal = _vuong(ours, ll_n, m, False) | dict(mu=mu, sigma=float(sigma))
+    truncated = dict(alpha=float(t_t[0]), rate=float(np.exp(t_t[1])))
+    truncated = _vuong(ours, ll_t, m, True) | truncated
+    rate = float(np.log1p(1 / (mean - x0)))
+    exponential = _vuong(ours, _exponential(x, m, x0), m, False) | dict(rate=rate)
+    return dict(lognormal=lognormal, truncated=truncated, exponential=exponential)
 
 # %% ../nbs/01_power_law.ipynb #cd861c13
+_NAMES = dict(lognormal='log-normal', truncated='truncated power law',
+              exponential='exponential')
+_SAY = {'rejected': 'Not a power law',
+        'tail only': 'A power law at most in the far tail',
+        'plausible': 'A power law is plausible'}
+
 def verdict(
     fit: PowerLawFit,           # of `fit_power_law`
     p: float,                   # of `bootstrap_p`
     laws: dict[str, dict],      # of `compare`
 ) -> tuple[str, str]:           # rejected | tail only | plausible, and a sentence
     "What fit, p-value and comparison say together, by the three rules above."
+    fitted = isinstance(fit, PowerLawFit)
+    check(fitted, 'fit', type(fit).__name__, 'a PowerLawFit', TypeError)
+    _check_number('p', p, lambda v: 0 <= v <= 1, 'a number in [0, 1]')
     label = 'rejected' if p < .1 else 'tail only' if fit.mass < .5 else 'plausible'
-    say = {'rejected': 'Not a power law', 'tail only': 'A power law at most in the far tail', 'plausible': 'A power law is plausible'}[label]
-    names = dict(lognormal='log-normal', truncated='truncated power law', exponential='exponential')
-    pick = lambda want: [names[k] for k, v in laws.items() if want(v)]
-    better, worse = pick(lambda v: v['p'] < .1 and v['ratio'] < 0), pick(lambda v: v['p'] < .1 and v['ratio'] > 0)
-    open_ = pick(lambda v: v['p'] >= .1)
-    parts = [f'{", ".join(l)} {what}' for l, what in ((better, 'likelier'), (worse, 'less likely'), (open_, 'not distinguishable')) if l]
-    return label, (f'{say} (p = {p:.3f}): counts ≥ {fit.x_min:,} are {fit.n_tail:,} of {fit.n:,} items with {fit.mass:.0%} of the interactions; '
-                   f'α = {fit.alpha:.2f}, rank exponent {fit.rank_exponent:.2f}; ' + '; '.join(parts) + '.')
+    pick = lambda want: ', '.join(_NAMES[k] for k, v in laws.items() if want(v))
+    sides = {'likelier': pick(lambda v: v['p'] < .1 and v['ratio'] < 0),
+             'less likely': pick(lambda v: v['p'] < .1 and v['ratio'] > 0),
+             'not distinguishable': pick(lambda v: v['p'] >= .1)}
+    tail = (f'counts ≥ {fit.x_min:,} are {fit.n_tail:,} of {fit.n:,} items '
+            f'with {fit.mass:.0%} of the interactions')
+    exponents = f'α = {fit.alpha:.2f}, rank exponent {fit.rank_exponent:.2f}'
+    rivals = '; '.join(f'{names} {what}' for what, names in sides.items() if names)
+    return label, f'{_SAY[label]} (p = {p:.3f}): {tail}; {exponents}; {rivals}.'
 
 # %% ../nbs/01_power_law.ipynb #0680feb4
-_NULLS = dict(pure=lambda rng, n: sample_power_law(n, 2, 1, rng),
-              tail=lambda rng, n: np.concatenate([rng.integers(1, 10, n // 2), sample_power_law(n - n // 2, 2.5, 10, rng)]))
+def _tail_sample(rng, n: int) -> np.ndarray:
+    body = rng.integers(1, 10, n // 2)
+    return np.concatenate([body, sample_power_law(n - n // 2, 2.5, 10, rng)])
+
+_NULLS = dict(pure=lambda rng, n: sample_power_law(n, 2, 1, rng), tail=_tail_sample)
 _lognormal_sample = lambda rng, n: np.ceil(np.exp(rng.normal(2, 1, n)))
+
+def _each(make, n: int, repeats: int, seed: list[int], f, show: bool) -> list:
+    "`f(sample, seed)` of `repeats` samples of `n` counts."
+    seeds = np.random.SeedSequence(seed).spawn(repeats)
+    bar = progress_bar(seeds, show=show, desc=f'{n} counts')
+    made = ((make(np.random.default_rng(s), n), s.generate_state(1)[0]) for s in bar)
+    return [f(sample, int(state)) for sample, state in made]
 
 def validate(
     repeats: int = 200,         # samples of each null law
     replicates: int = 199,      # bootstrap samples for each p-value
-    n: int = 1000,              # counts in a sample
-    sizes: tuple[int, ...] = (100, 300, 1000, 3000, 10000),   # for the power; a quarter of `repeats` at each
-    seed: int = 0,
-    progress: bool = True,
-) -> dict:                      # null law → p-values; log-normal: shares of each size, see the text
+    n: int = 1000,              # counts in a sample, ≥ 50
+    # sample sizes for the power; a quarter of `repeats` at each
+    sizes: tuple[int, ...] = (100, 300, 1000, 3000, 10000),
+    seed: int = 0,              # of all samples, ≥ 0
+    progress: bool = True,      # show a bar where a person watches
+) -> dict:                      # null law → p-values; log-normal: shares, see the text
     "p-values under the null and power against a log-normal."
-    def each(make, n, repeats, stream, f):
-        seeds = np.random.SeedSequence([seed, stream]).spawn(repeats)
-        return [f(make(np.random.default_rng(s), n), int(s.generate_state(1)[0])) for s in progress_bar(seeds, show=progress, desc=f'{n} counts')]
+    _check_int('repeats', repeats, 1, 10**6)
+    _check_boot(replicates, seed, None)
+    for arg, k in (('n', n), *(('sizes', k) for k in sizes)): _check_int(arg, k, 50)
+    def each(make, n, many, stream, f):
+        return _each(make, n, many, [seed, stream], f, progress)
     p = lambda r, s, **kw: bootstrap_p(r, replicates, s, 1, False, **kw)
-    null = {k: each(make, n, repeats, i, p) for i, (k, make) in enumerate(_NULLS.items())}
-    null['given'] = each(_NULLS['tail'], n, repeats, 1, partial(p, x_min=10))     # the same samples, the start not sought
-    found = lambda r, s: (p(r, s, x_min=10) < .1, (q := p(r, s)) < .1, q >= .1 and fit_power_law(r).mass >= .5)
-    shares = [np.mean(each(_lognormal_sample, k, max(repeats // 4, 1), 10 + i, found), 0).tolist() for i, k in enumerate(sizes)]
-    return dict(n=n, repeats=repeats, replicates=replicates, seed=seed, null=null,
-                lognormal=dict(size=list(sizes)) | dict(zip(('rejected_from_10', 'rejected', 'plausible'), map(list, zip(*shares)))))
+    null = {k: each(_NULLS[k], n, repeats, i, p) for i, k in enumerate(_NULLS)}
+    # the same samples, the start not sought
+    null['given'] = each(_NULLS['tail'], n, repeats, 1, partial(p, x_min=10))
+    def found(r, s):
+        given, q = p(r, s, x_min=10), p(r, s)
+        return given < .1, q < .1, q >= .1 and fit_power_law(r).mass >= .5
+    few, names = max(repeats // 4, 1), ('rejected_from_10', 'rejected', 'plausible')
+    shares = [np.mean(each(_lognormal_sample, k, few, 10 + i, found), 0).tolist()
+              for i, k in enumerate(sizes)]
+    power = dict(size=list(sizes)) | dict(zip(names, map(list, zip(*shares))))
+    about = dict(n=n, repeats=repeats, replicates=replicates, seed=seed)
+    return about | dict(null=null, lognormal=power)
 
 # %% ../nbs/01_power_law.ipynb #8c7013dd
 def _curve(r: np.ndarray, points: int = 60) -> dict:
-    "About `points` log-spaced points of the rank–frequency plot."
+    "About `points` log-spaced points of the rank–frequency plot, in two lines."
     r = np.sort(r[r > 0])[::-1]
     rank = np.unique(np.geomspace(1, len(r), points).round().astype(int))
-    return dict(rank=' '.join(map(str, rank)), count=' '.join(f'{c:.0f}' for c in r[rank - 1]))   # in two lines of the file
+    return dict(rank=' '.join(map(str, rank)),
+                count=' '.join(f'{c:.0f}' for c in r[rank - 1]))
 
 def study(
     counts,                      # (m,) non-negative integers
     replicates: int = 1000,      # of each of the two bootstraps
-    seed: int = 0,
+    seed: int = 0,               # of both, ≥ 0
     workers: int | None = None,  # processes; None: one a core
-    progress: bool = True,
+    progress: bool = True,       # show a bar where a person watches
 ) -> dict:                       # JSON-ready: tail, whole, laws, label, verdict, curve
     "Everything that this page asks of one vector of counts."
+    _check_boot(replicates, seed, workers)
     c, t = _counts(counts), time.perf_counter()
     boot = partial(bootstrap_p, c, replicates, seed, workers, progress)
     fit, p = fit_power_law(c), boot()
@@ -315,41 +411,55 @@ def study(
     whole, laws = fit_power_law(c, smallest), compare(c)
     label, sentence = verdict(fit, p, laws)
     put = lambda f, p: asdict(f) | dict(rank_exponent=f.rank_exponent, p=p)
-    return dict(label=label, verdict=sentence, tail=put(fit, p), whole=put(whole, boot(x_min=smallest)), laws=laws, zero_counts=int((c == 0).sum()),
-                total=int(c.sum()), top=int(c.max()), replicates=replicates, seed=seed, seconds=seconds, curve=_curve(c))
+    fits = dict(tail=put(fit, p), whole=put(whole, boot(x_min=smallest)))
+    about = dict(zero_counts=int((c == 0).sum()), total=int(c.sum()), top=int(c.max()))
+    about |= dict(replicates=replicates, seed=seed, seconds=seconds, curve=_curve(c))
+    return dict(label=label, verdict=sentence) | fits | dict(laws=laws) | about
 
 # %% ../nbs/01_power_law.ipynb #db7a899e
 _IGRAPH = '''
 import sys, time, igraph
 x, t = [int(l) for l in sys.stdin], time.perf_counter()
-f = igraph.power_law_fit(x, method="discrete", p_precision=(.25 / int(sys.argv[1]))**.5)
+precision = (.25 / int(sys.argv[1]))**.5
+f = igraph.power_law_fit(x, method="discrete", p_precision=precision)
 p = f.p   # computed on first access
 print(igraph.__version__, f.alpha, f.xmin, f.D, p, time.perf_counter() - t)
 '''
 
 def speed(
-    igraph: str,             # a Python with igraph
-    replicates: int = 400,   # igraph makes 0.25 / precision²; its default, 0.01, makes 2,500
-    repeats: int = 3,
-) -> dict:
-    "Seconds of our bootstrap and igraph's on the same 20,000 points, one process each, in turns."
-    r, ours, theirs = sample_power_law(20_000, 2.5, 5, np.random.default_rng(0)), [], []
-    text, one = '\n'.join(f'{x:.0f}' for x in r), dict(os.environ, OMP_NUM_THREADS='1')
+    igraph: str,             # path of a Python with igraph
+    # samples of each bootstrap; igraph makes 0.25 / precision², by default 2,500
+    replicates: int = 400,
+    repeats: int = 3,        # turns of both; the best counts
+) -> dict:                   # JSON-ready: points, replicates, ours, igraph
+    """Seconds of our bootstrap and igraph's on the same 20,000 points, one process
+    each, in turns. A `CalledProcessError` or `OSError` if that Python fails."""
+    path = isinstance(igraph, str) and igraph != ''
+    check(path, 'igraph', igraph, 'a path of a Python')
+    _check_boot(replicates, 0, None)
+    _check_int('repeats', repeats, 1, 1000)
+    r = sample_power_law(20_000, 2.5, 5, np.random.default_rng(0))
+    ours, theirs, call = [], [], [igraph, '-c', _IGRAPH, str(replicates)]
+    piped = dict(input='\n'.join(f'{x:.0f}' for x in r), capture_output=True, text=True)
+    one = dict(os.environ, OMP_NUM_THREADS='1')
     for _ in range(repeats):
-        t = time.perf_counter(); p = bootstrap_p(r, replicates, workers=1, progress=False); ours.append(time.perf_counter() - t)
-        out = subprocess.run([igraph, '-c', _IGRAPH, str(replicates)], input=text, capture_output=True, text=True, check=True, env=one)
-        out = out.stdout.split()
+        t = time.perf_counter()
+        p = bootstrap_p(r, replicates, workers=1, progress=False)
+        ours.append(time.perf_counter() - t)
+        out = subprocess.run(call, check=True, env=one, **piped).stdout.split()
         theirs.append(float(out[-1]))
     fit = fit_power_law(r)
+    mine = dict(alpha=fit.alpha, x_min=fit.x_min, ks=fit.ks, p=p)
     other = dict(zip(('alpha', 'x_min', 'ks', 'p'), map(float, out[1:5])))
-    return dict(points=len(r), replicates=replicates, ours=dict(alpha=fit.alpha, x_min=fit.x_min, ks=fit.ks, p=p, seconds=min(ours), all=ours),
+    return dict(points=len(r), replicates=replicates,
+                ours=mine | dict(seconds=min(ours), all=ours),
                 igraph=dict(version=out[0], **other, seconds=min(theirs), all=theirs))
 
 # %% ../nbs/01_power_law.ipynb #a7c1634c
 @command
 def resn_power_law(
     data:str='all',                      # name of a data set, or all, validation, speed
-    replicates:int=1000,                 # bootstrap samples; for validation: of each p-value, then 199 is a good number
+    replicates:int=1000,                 # bootstrap samples; 199 is good for validation
     seed:int=0,                          # of the bootstrap
     workers:int=None,                    # processes; default: one a core
     out:str='nbs/results/power_law',     # folder for the result files
@@ -358,14 +468,21 @@ def resn_power_law(
     "Is popularity a power law? Fit, test and compare; write one JSON a data set."
     from resn_nb.data import DATASETS, load_dataset
     names = list(DATASETS) if data == 'all' else [data]
-    check(data in ('all', 'validation', 'speed', *DATASETS), 'data', data, 'one of all, validation, speed, ' + ', '.join(DATASETS))
-    check(data != 'speed' or igraph, 'igraph', igraph, 'the path of a Python that has igraph')
+    known = 'all', 'validation', 'speed', *DATASETS
+    check(data in known, 'data', data, 'one of ' + ', '.join(known))
+    need = 'the path of a Python that has igraph'
+    check(data != 'speed' or igraph != '', 'igraph', igraph, need)
+    _check_boot(replicates, seed, workers)
     for name in names:
+        said = None
         if name == 'validation': result = validate(replicates=replicates, seed=seed)
-        elif name == 'speed': result = speed(igraph, replicates)
+        elif name == 'speed':
+            result = speed(igraph, replicates)   # no path of this machine in the file:
+            said = 'resn_power_law --data speed --igraph PYTHON '
+            said += f'--replicates {replicates}'
         else:
-            x = load_dataset(name, valid=0)       # the whole published train part
-            result = dict(name=name, sha256=x.sha256) | study(x.popularity, replicates, seed, workers)
-        said = f'resn_power_law --data speed --igraph PYTHON --replicates {replicates}' if name == 'speed' else None   # no path of this machine
+            x = load_dataset(name, valid=0)         # the whole published train part
+            found = study(x.popularity, replicates, seed, workers)
+            result = dict(name=name, sha256=x.sha256) | found
         save_json(Path(out)/f'{name}.json', result | dict(provenance=provenance(said)))
         print(f'{name}: {result.get("verdict", "done")}', flush=True)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAX_COLUMNS', 'MAX_LINE', 'MAX_GROWTH', 'SMALL', 'TEXT', 'KINDS', 'QUOTING', 'Table', 'as_times', 'Log', 'read_log']
 
-# %% ../nbs/00_readers.ipynb #3f270964
+# %% ../nbs/00_readers.ipynb #73756592
 import codecs, csv, gzip, io, json, numbers, os, re, zipfile, zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ import numpy as np
 from .core import check
 from .labels import _column, _dates, _integers, _kinds, _plain, encode
 
-# %% ../nbs/00_readers.ipynb #539732a1
+# %% ../nbs/00_readers.ipynb #81d499b6
 MAX_COLUMNS = 10_000   # of a table
 MAX_LINE = 1 << 24     # bytes of a line, 16 MiB
 MAX_GROWTH = 200       # a packed file may grow by this factor …
@@ -78,7 +78,7 @@ def _contents(path: Path) -> tuple[bytes, str, str]:
             return data, stem, _kind(name)[1]
     except _UNREADABLE as e: _damaged(str(path), suffix, e)
 
-# %% ../nbs/00_readers.ipynb #5fc3b8c8
+# %% ../nbs/00_readers.ipynb #04696b0e
 def _line_at(data: bytes, at: int) -> int:
     "The number of the line that has byte `at`."
     return data.count(b'\n', 0, at) + 1
@@ -109,7 +109,7 @@ def _text(data: bytes, encoding: str | None, file: str) -> bytes:
     check(length.max() <= MAX_LINE, file, found, f'lines of at most {MAX_LINE:,} bytes')
     return data
 
-# %% ../nbs/00_readers.ipynb #3341495b
+# %% ../nbs/00_readers.ipynb #ed4e0dc4
 _LINES = 'lines `user item item …` of integers ≥ 0'
 _AS_TABLE = ("; for `user item rating …` lines name the columns: "
              "pd.read_csv(path, sep=' ', names=['user', 'item', 'rating', 'time'])")
@@ -155,7 +155,7 @@ def _read_lines(path: Path) -> tuple[np.ndarray, np.ndarray]:
     "(users, items) of a `user item item …` file, one entry a pair, duplicates kept."
     return _pairs(*_parse_lines(path.read_bytes(), str(path)))
 
-# %% ../nbs/00_readers.ipynb #55175cd0
+# %% ../nbs/00_readers.ipynb #db284bc4
 QUOTING = dict(minimal=csv.QUOTE_MINIMAL, all=csv.QUOTE_MINIMAL, none=csv.QUOTE_NONE)
 
 def _field_pattern(sep: bytes, inner: bytes = rb'[^"]*(?:""[^"]*)*') -> re.Pattern:
@@ -225,7 +225,7 @@ def _quoting(data: bytes, sep: bytes, asked: str | None, usual: bool, file: str)
     found = f'{text!r} in line {_line_at(data, bad)}, which begins with a quote'
     check(False, file, found, f"{valid}, or quoting='none' if it is")
 
-# %% ../nbs/00_readers.ipynb #47c5a4e4
+# %% ../nbs/00_readers.ipynb #1a4780d5
 @dataclass
 class Table:
     "A log as rows and columns, whatever it came from."
@@ -285,8 +285,8 @@ def _too_long(rows: bytes, width: int, sep: str, quoting: int) -> int | None:
 def _parser(rows: bytes, sep: str, quoting: int) -> Callable:
     "A function that parses rows; nothing stands for a missing value."
     import pandas as pd
-    options = dict(sep=sep, quoting=quoting, header=None, index_col=False,
-                   keep_default_na=False, na_filter=False, low_memory=False)
+    options = dict(sep=sep, quoting=quoting, index_col=False,
+                   na_filter=False, low_memory=False)
     old = tuple(map(int, pd.__version__.split('.')[:2])) < (3, 1)
     if old: options |= dict(float_precision='round_trip')   # else a bit off
     # a label may begin with the mark that pandas takes away from a file
@@ -311,7 +311,7 @@ def _untidy(data: bytes, sep: bytes) -> bool:
         if (edge[raw[at - 1]] | edge[raw[at + 1]]).any(): return True
     return False
 
-# %% ../nbs/00_readers.ipynb #8fb0fe2c
+# %% ../nbs/00_readers.ipynb #d762dc4e
 def _parsed(rows: bytes, width: int, parse: Callable, refuse: Callable, sep: str,
             quotes: int, file: str):
     "Rows of up to `width` fields, and one more that must be empty."
@@ -354,7 +354,7 @@ def _text_table(
         return {c: df[c] for c in columns} | dict(new)
     return Table(file, names, len(df), df.__getitem__, where, texts)
 
-# %% ../nbs/00_readers.ipynb #fb941b90
+# %% ../nbs/00_readers.ipynb #7af51078
 def _json_table(data: bytes, file: str) -> Table:
     "Lines of JSON objects. Parsed at once; line by line only to find what is wrong."
     import pandas as pd
@@ -416,7 +416,7 @@ def _in_memory(src) -> Table:
     check(isinstance(src, pd.DataFrame), 'src', type(src).__name__, valid, TypeError)
     return _frame_table(src)
 
-# %% ../nbs/00_readers.ipynb #4c42ba76
+# %% ../nbs/00_readers.ipynb #832d60f4
 def _pyarrow(file: str):
     "pyarrow and its parquet, or an error that says how to get them."
     how = f"{file}: reading parquet needs pyarrow: pip install 'resn_nb[parquet]'"
@@ -458,7 +458,7 @@ def _folder_table(folder: Path, wanted: Callable) -> Table:
         check(same, str(p), t.schema.to_string(), f'columns as in {parts[0].name}')
     return _arrow_table(pa.concat_tables(tables), str(folder))
 
-# %% ../nbs/00_readers.ipynb #49e32fee
+# %% ../nbs/00_readers.ipynb #c3c8370b
 # how programs write a missing value, in lower case
 _NOBODY = 'na', 'n/a', '<na>', '#n/a', 'nan', 'null', 'none', 'nil', '-', '?'
 _NUMBER = r'[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?'
@@ -527,7 +527,7 @@ def _labels(
         check(False, arg, found, 'ids ≥ 0 (several negative ones are taken for hashes)')
     return ids, labels
 
-# %% ../nbs/00_readers.ipynb #5e1af5ac
+# %% ../nbs/00_readers.ipynb #207eeaa0
 _TIMES = 'a finite number or an ISO date in every row'
 _ZONE = r'[^T ]+[T ].*(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)'
 
@@ -540,7 +540,7 @@ def _utc(col, arg: str):
 def _decimals(s, refuse: Callable) -> np.ndarray:
     "Decimal texts as floats, as long as those that differ stay different."
     import pandas as pd
-    values = pd.to_numeric(s).to_numpy(float)
+    values = pd.to_numeric(s, errors='coerce').to_numpy(float)
     refuse(~np.isfinite(values), '', _TIMES)
     merged = pd.Series(values).duplicated(keep=False).to_numpy()
     lost = len(set(map(Decimal, s[merged]))) > len(set(values[merged]))
@@ -565,13 +565,14 @@ def _text_times(texts, refuse: Callable) -> np.ndarray:
     refuse(dates.isna().to_numpy(), '', _TIMES)
     return _utc(dates, 'time')
 
-# %% ../nbs/00_readers.ipynb #5a36bfe7
+# %% ../nbs/00_readers.ipynb #4f383a2c
 def _numeric_times(col, kinds: list, refuse: Callable) -> np.ndarray:
     "Floats, or floats and integers that a float can hold."
     whole = [] if kinds == ['float'] else [type(v) for v in col]
     huge = [not issubclass(t, float) and abs(v) >= 2**53 for t, v in zip(whole, col)]
     refuse(np.array(huge), 'beside fractions')
-    out = col.to_numpy(dtype=float)
+    out = col.to_numpy(dtype=None if kinds == ['float'] else float)
+    if out.dtype == object: out = out.astype(float)
     refuse(~np.isfinite(out))
     return out
 
@@ -580,7 +581,7 @@ def as_times(
     arg: str,    # its name, for messages
     # what to call a row in messages
     where: Callable[[int], str] = lambda row: f'row {row}',
-) -> np.ndarray:   # int64, uint64, float64 or datetime64
+) -> np.ndarray:   # integers, floats or datetime64
     """Times that compare exactly as they were given.
 
     A `ValueError` for missing, infinite and inexact ones, a `TypeError` for mixed types
@@ -610,7 +611,7 @@ def as_times(
     check(set(kinds) <= {'int', 'float'}, arg, found, _TIMES, TypeError)
     return _numeric_times(plain, kinds, refuse)
 
-# %% ../nbs/00_readers.ipynb #377de596
+# %% ../nbs/00_readers.ipynb #38d9a436
 def _ratings(col, arg: str, where: Callable) -> np.ndarray:
     "A numeric column as float64, checked."
     import pandas as pd
@@ -631,7 +632,7 @@ def _not_below_zero(ratings, least: float | None, arg: str, where: Callable) -> 
     valid = 'ratings ≥ 0, or min_rating: the least that is an interaction'
     check(False, arg, found, valid)
 
-# %% ../nbs/00_readers.ipynb #208a9a76
+# %% ../nbs/00_readers.ipynb #3ff09827
 _TYPED = re.compile('(.+):(token|float|token_seq|float_seq)')
 
 def _base(name) -> tuple:
@@ -679,7 +680,7 @@ def _roles(
         roles[arg] = at[0]
     return roles
 
-# %% ../nbs/00_readers.ipynb #878f0a97
+# %% ../nbs/00_readers.ipynb #eedfdd49
 def _k_core(u: np.ndarray, i: np.ndarray, k: int) -> np.ndarray:
     "Mask of the pairs left when users and items with fewer than `k` are gone."
     keep = np.ones(len(u), bool)
@@ -728,7 +729,7 @@ def _time_notes(when: np.ndarray) -> list[str]:
     found = f'time: {n:,} interactions at {moments:,} distinct times'
     return [f'{found}; ties are cut by user and item id'] if moments < n else []
 
-# %% ../nbs/00_readers.ipynb #4e0004b6
+# %% ../nbs/00_readers.ipynb #da05ba4b
 def _unused(kind: str, **options) -> None:
     "Refuse options that mean nothing here."
     for k, v in options.items(): check(v is None, k, v, f'None for {kind}')
@@ -810,7 +811,7 @@ def _check_filter(rating, min_rating, k_core, keep) -> None:
     real = isinstance(min_rating, numbers.Real) and not isinstance(min_rating, bool)
     check(real and np.isfinite(min_rating), 'min_rating', min_rating, 'a finite number')
 
-# %% ../nbs/00_readers.ipynb #92b8ea3b
+# %% ../nbs/00_readers.ipynb #06046a50
 def _no_header(table: Table, roles: dict, cols: dict) -> None:
     "Refuse a line that repeats the header, as `cat a.csv b.csv` makes them."
     at = roles['user'], roles['item']
@@ -848,7 +849,7 @@ def _time_column(table: Table, at: int) -> np.ndarray:
     if table.texts and col.dtype.kind not in 'iu': col = table.texts(at)[at]
     return as_times(col, table.named(table.columns[at]), table.where)
 
-# %% ../nbs/00_readers.ipynb #fcd8d74c
+# %% ../nbs/00_readers.ipynb #43f18365
 class Log(NamedTuple):
     "A log as it was read."
     keys: np.ndarray            # distinct pairs, user · len(items) + item, ascending

@@ -6,6 +6,7 @@
 __all__ = ['shrink', 'calibrate', 'shrink_curve', 'measure_shrink', 'time_shrink']
 
 # %% ../nbs/15_shrink.ipynb #71dab0a0
+import math, time
 from dataclasses import replace
 
 import torch
@@ -14,98 +15,172 @@ from torch import Tensor
 from .core import check
 
 # %% ../nbs/15_shrink.ipynb #6aa8eada
-def _triangle(X: Tensor, rows: int = 1 << 15) -> Tensor:   # (≤ d, d) float64, on the CPU
-    "R of a thin QR, block by block."
-    R = X.new_empty(0, X.shape[1], dtype=torch.float64)
-    for x in X.split(rows): R = torch.linalg.qr(torch.cat([R, x.double()]), mode='r').R
-    return R.cpu()
+def _number(x) -> bool:
+    "Is `x` a finite number, and no bool?"
+    return isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x)
 
 def _gammas(gamma, k: int, d: int) -> Tensor:   # (k,)
-    check(isinstance(k, int) and 1 <= k <= d, 'k', k, f'an integer in 1 … {d}')
-    single = isinstance(gamma, (int, float))
-    g = torch.full((k,), float(gamma), dtype=torch.float64) if single else torch.as_tensor(gamma, dtype=torch.float64)
-    check(g.shape == (k,), 'gamma', f'{tuple(g.shape)} values', f'one number, or k = {k} of them')
+    "γ for each of the k singular values."
+    check(type(k) is int and 1 <= k <= d, 'k', k, f'an integer in 1 … {d}')
+    if isinstance(gamma, (int, float)):
+        fits = _number(gamma) and 0 <= gamma <= 1
+        check(fits, 'gamma', gamma, 'in [0, 1]')
+        gamma = [float(gamma)] * k
+    valid = f'one number, or k = {k} of them'
+    try: g = torch.as_tensor(gamma, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f'gamma: found {gamma!r}, valid is {valid}') from None
+    check(g.shape == (k,), 'gamma', f'{tuple(g.shape)} values', valid)
     check(bool(((g >= 0) & (g <= 1)).all()), 'gamma', gamma, 'in [0, 1]')
     return g
 
+# %% ../nbs/15_shrink.ipynb #870be33b
+def _scaled(X: Tensor, arg: str) -> float:
+    "A power of two that brings the largest entry near 1; refuses what has none."
+    lo, hi = (float(x) for x in X.aminmax())
+    largest = max(-lo, hi)
+    check(math.isfinite(largest), arg, 'NaN or infinite entries', 'finite numbers')
+    return 2. ** -max(-1022, math.frexp(largest)[1])
+
+def _triangle(X: Tensor, scale: float = 1., rows: int = 1 << 15) -> Tensor:
+    "R of a thin QR of `scale · X`, block by block; (≤ d, d) float64, on the CPU."
+    R = X.new_empty(0, X.shape[1], dtype=torch.float64)
+    for x in X.split(rows):
+        R = torch.linalg.qr(torch.cat([R, x.double() * scale]), mode='r').R
+    return R.cpu()
+
 # %% ../nbs/15_shrink.ipynb #d54fa3ea
+def _check_factors(U, V) -> None:
+    types = torch.float32, torch.float64
+    for arg, X in (('U', U), ('V', V)):
+        is_ = torch.is_tensor(X)
+        found = f'{X.dtype} of shape {tuple(X.shape)}' if is_ else type(X).__name__
+        fits = is_ and X.dtype in types and X.ndim == 2 and X.numel() > 0
+        check(fits, arg, found, 'a float32 or float64 matrix', TypeError)
+    of = lambda X: f'{X.dtype} on {X.device}, {X.shape[1]} columns'
+    check(of(U) == of(V), 'V', of(V), f'{of(U)}, as in U')
+
 @torch.no_grad()
 def shrink(
     U: Tensor,       # (n, d) user factors, float32 or float64
     V: Tensor,       # (m, d) item factors, same dtype and device
     gamma=.5,        # in [0, 1]: what becomes of σ₁ (of each of σ₁ … σ_k); or k numbers
     k: int = 1,      # how many singular values, 1 … d
-) -> tuple[Tensor, Tensor]:   # factors of the same shapes and dtype; the second is V itself
-    "Factors of the scores U Vᵀ with their k largest singular values scaled by γ; users' factors change, items' do not."
-    for arg, X in (('U', U), ('V', V)):
-        check(torch.is_tensor(X) and X.dtype in (torch.float32, torch.float64) and X.ndim == 2 and X.numel() > 0, arg,
-              f'{X.dtype} of shape {tuple(X.shape)}' if torch.is_tensor(X) else type(X).__name__, 'a float32 or float64 matrix', TypeError)
-    check(U.shape[1] == V.shape[1] and U.dtype == V.dtype, 'V', f'{V.dtype}, {V.shape[1]} columns', f'{U.dtype}, {U.shape[1]} columns, as in U')
-    g, R, S = _gammas(gamma, k, U.shape[1]), _triangle(U), _triangle(V)
-    check(bool(R.isfinite().all() and S.isfinite().all()), 'U, V', 'NaN or infinite entries', 'finite numbers')
+) -> tuple[Tensor, Tensor]:   # factors of the same shapes and dtype
+    """Factors of the scores U Vᵀ with their k largest singular values scaled by γ.
+
+    The users' factors change; the second table is V itself. Raises ValueError or
+    TypeError for anything but two finite matrices of one type, for γ outside [0, 1],
+    and where the result overflows."""
+    _check_factors(U, V)
+    g = _gammas(gamma, k, U.shape[1])
+    R, S = _triangle(U, _scaled(U, 'U')), _triangle(V, _scaled(V, 'V'))
     A, s, Bt = torch.linalg.svd(R @ S.T, full_matrices=False)
     j = int((s[:k] > 1e-14 * s[0]).sum())       # what is 0 needs no shrinking
-    T = torch.eye(U.shape[1], dtype=torch.float64) - (S.T @ Bt[:j].T) * ((1 - g[:j]) / s[:j]) @ (R.T @ A[:, :j]).T
-    return torch.cat([(u.double() @ T.to(u.device)).to(U.dtype) for u in U.split(1 << 15)]), V
+    z, y = S.T @ Bt[:j].T, (R.T @ A[:, :j]).T
+    T = torch.eye(U.shape[1], dtype=torch.float64) - z * ((1 - g[:j]) / s[:j]) @ y
+    T = T.to(U.device)
+    new = torch.cat([(u.double() @ T).to(U.dtype) for u in U.split(1 << 15)])
+    fits = bool(new.isfinite().all())
+    check(fits, 'U', f'an overflow in {U.dtype}', 'smaller factors')
+    return new, V
 
 # %% ../nbs/15_shrink.ipynb #1f93a76a
 def _choice(curve: list[dict], ratio: float | None, loss: float | None) -> dict:
-    "The row of the curve that the rule picks; of equals the largest γ, which changes least."
+    "The row that the rule picks; of equals the largest γ, which changes least."
     best = max(r['ndcg'] for r in curve)
     if ratio is not None:
-        fits, least = [r for r in curve if r['popular_ratio'] <= ratio], min(r['popular_ratio'] for r in curve)
-        check(bool(fits), 'ratio', ratio, f'at least {least:.4g}, the smallest popular ratio that scaling reaches here')
+        fits = [r for r in curve if r['popular_ratio'] <= ratio]
+        least = min(r['popular_ratio'] for r in curve)
+        what = 'the smallest popular ratio that scaling reaches here'
+        check(bool(fits), 'ratio', ratio, f'at least {least:.4g}, {what}')
         return max(fits, key=lambda r: r['gamma'])
-    if loss is not None: return min((r for r in curve if r['ndcg'] >= (1 - loss) * best), key=lambda r: (r['popular_ratio'], -r['gamma']))
+    if loss is not None:
+        fits = [r for r in curve if r['ndcg'] >= (1 - loss) * best]
+        return min(fits, key=lambda r: (r['popular_ratio'], -r['gamma']))
     return max(curve, key=lambda r: (r['ndcg'], r['gamma']))
 
+# %% ../nbs/15_shrink.ipynb #69898a55
+def _check_rule(rec, ratio, loss, gammas, top: int) -> list[float]:
+    "The γ to try, if everything else is as `calibrate` needs it."
+    parts = ('user_factors', 'item_factors', 'data', 'config', 'method')
+    whole = all(hasattr(rec, a) for a in parts)
+    check(whole, 'rec', type(rec).__name__, 'a `Recommender`', TypeError)
+    check(ratio is None or loss is None, 'ratio, loss', (ratio, loss), 'one of the two')
+    fits = ratio is None or (_number(ratio) and 0 < ratio <= 1)
+    check(fits, 'ratio', ratio, 'a share in (0, 1]')
+    fits = loss is None or (_number(loss) and 0 <= loss < 1)
+    check(fits, 'loss', loss, 'a share in [0, 1)')
+    valid = rec.data.valid
+    there = valid is not None and valid.nnz > 0
+    found = 'data without a validation part (merged by refit=True?)'
+    check(there, 'rec', found, 'a model fitted with refit=False')
+    if gammas is None: return torch.linspace(0, 1, 21).tolist()
+    several = isinstance(gammas, (list, tuple)) and len(gammas) > 0
+    check(several, 'gammas', gammas, 'a list of numbers in [0, 1]', TypeError)
+    for g in gammas: _gammas(g, top, rec.user_factors.shape[1])
+    return list(gammas)
+
+# %% ../nbs/15_shrink.ipynb #9a1c48ae
 def calibrate(
     rec,                         # a `Recommender`, with a validation part in its data
-    ratio: float | None = None,  # wished share of slots for the most popular group, in (0, 1]
-    loss: float | None = None,   # or: share of the best NDCG that may be given up, in [0, 1)
+    ratio: float | None = None,  # wished share of slots for the top group, in (0, 1]
+    loss: float | None = None,   # or: share of the best NDCG to give up, in [0, 1)
     k: int = 20,                 # list length
     gammas=None,                 # the γ to try; default 0, 0.05, …, 1
     top: int = 1,                # how many singular values are scaled
-):                               # a new `Recommender`; its config['shrink'] holds γ, rule and the validation curve
-    "Choose γ on validation data and shrink; never looks at test."
+):  # a new `Recommender`; its config['shrink'] holds γ, rule and the validation curve
+    """Choose γ on validation data and shrink; never looks at test.
+
+    Raises ValueError or TypeError for a model without validation data, two rules at
+    once, a share or γ out of range, or a ratio that scaling does not reach."""
     from resn_nb.data import Interactions
     from resn_nb.metrics import evaluate
-    check(ratio is None or loss is None, 'ratio, loss', (ratio, loss), 'one of the two')
-    check(ratio is None or 0 < ratio <= 1, 'ratio', ratio, 'a share in (0, 1]'); check(loss is None or 0 <= loss < 1, 'loss', loss, 'a share in [0, 1)')
-    d = rec.data
-    check(d.valid is not None and d.valid.nnz > 0, 'rec', 'data without a validation part (merged by refit=True?)', 'a model fitted with refit=False')
-    blind, curve = Interactions(d.train, d.valid, name=d.name), []
-    for g in (torch.linspace(0, 1, 21).tolist() if gammas is None else gammas):
-        e = evaluate(shrink(rec.user_factors, rec.item_factors, g, top), blind, 'valid', k, ('ndcg', 'popular_ratio'), adjust=rec.method.rank)
-        curve.append(dict(gamma=round(float(g), 6), ndcg=e[f'ndcg@{k}'], popular_ratio=e[f'popular_ratio@{k}']))
-    found = _choice(curve, ratio, loss)
-    U, V = shrink(rec.user_factors, rec.item_factors, found['gamma'], top)
-    told = dict(gamma=found['gamma'], top=top, ratio=ratio, loss=loss, curve=curve)
-    return replace(rec, user_factors=U, item_factors=V, config=rec.config | dict(shrink=told))
+    gammas = _check_rule(rec, ratio, loss, gammas, top)
+    d, (U, V), curve = rec.data, (rec.user_factors, rec.item_factors), []
+    two = 'ndcg', 'popular_ratio'
+    on = dict(data=Interactions(d.train, d.valid, name=d.name), split='valid', k=k)
+    for g in gammas:
+        pair, rank = shrink(U, V, g, top), rec.method.rank
+        e = evaluate(pair, **on, metrics=two, adjust=rank, say=not curve)
+        row = dict(gamma=round(float(g), 6))
+        curve.append(row | {name: e[f'{name}@{k}'] for name in two})
+    gamma = _choice(curve, ratio, loss)['gamma']
+    told = dict(gamma=gamma, top=top, ratio=ratio, loss=loss, curve=curve)
+    U, V = shrink(U, V, gamma, top)
+    config = rec.config | dict(shrink=told)
+    return replace(rec, user_factors=U, item_factors=V, config=config)
 
 # %% ../nbs/15_shrink.ipynb #5f204ff3
 def shrink_curve(
     data='ml-1m',         # a name for `load_dataset`
     paradigm=None,        # common, debiased, uniform; None: the published test
     seed: int = 0,        # of the split and of the start
-    gammas=None,          # default 0, 0.05, …, 1
-    dim: int = 64,
-    reg: float = 10.,
-    sweeps: int = 8,
+    gammas=None,          # the γ to try; default 0, 0.05, …, 1
+    dim: int = 64,        # factors
+    reg: float = 10.,     # ridge λ
+    sweeps: int = 8,      # of least squares
     k: int = 20,          # list length
-) -> dict:                # γ, and for `valid` and `test` NDCG, recall and popular ratio at each
-    "Least squares, then σ₁ scaled: validation on a model of train, test on one of train and validation."
+) -> dict:  # γ, and for `valid` and `test` NDCG, recall and popular ratio at each
+    """Least squares, then σ₁ scaled.
+
+    Validation is of a model of train, test of one of train and validation."""
     from resn_nb.als import ALS
     from resn_nb.data import load_dataset
     from resn_nb.metrics import evaluate
     from resn_nb.spectral import spectrum
-    x = load_dataset(data, paradigm=paradigm, seed=seed)
     gammas = torch.linspace(0, 1, 21).tolist() if gammas is None else list(gammas)
-    out = dict(data=x.name, paradigm=x.paradigm, sha256=x.sha256, seed=seed, gamma=[round(g, 6) for g in gammas])
+    for g in gammas: _gammas(g, 1, 1)
+    x = load_dataset(data, paradigm=paradigm, seed=seed)
+    names = 'ndcg', 'recall', 'popular_ratio'
+    out = dict(data=x.name, paradigm=x.paradigm, sha256=x.sha256, seed=seed,
+               gamma=[round(g, 6) for g in gammas])
     for split, seen in (('valid', x), ('test', x.merged())):
-        m = ALS(seen.train, dim, reg=reg, seed=seed).sweep(sweeps)
-        rows = [evaluate(shrink(m.U, m.V, g), seen, split, k, ('ndcg', 'recall', 'popular_ratio')) for g in gammas]
-        out[split] = {name: [r[name] for r in rows] for name in (f'ndcg@{k}', f'recall@{k}', f'popular_ratio@{k}')}
+        m, rows = ALS(seen.train, dim, reg=reg, seed=seed).sweep(sweeps), []
+        for g in gammas:
+            U, V = shrink(m.U, m.V, g)
+            rows.append(evaluate((U, V), seen, split, k, names, say=not rows))
+        out[split] = {f'{n}@{k}': [r[f'{n}@{k}'] for r in rows] for n in names}
         out[f'{split}_sigma'] = spectrum(m.U, m.V)[:5].tolist()
     return out
 
@@ -113,33 +188,43 @@ def shrink_curve(
 def measure_shrink(
     out,                                 # file to write
     data='ml-1m',                        # a name for `load_dataset`
-    paradigms=('common', 'debiased'),
-    seeds: int = 3,
+    paradigms=('common', 'debiased'),    # tests, as for `load_dataset`
+    seeds: int = 3,                      # how many, from 0 on
     **options,                           # of `shrink_curve`
 ) -> dict:
     "Curves of NDCG and popular ratio over γ as a file with its origin."
     from resn_nb.core import provenance, save_json
-    result = dict(options=dict(dim=64, reg=10., sweeps=8, k=20) | options, curves=[shrink_curve(data, p, s, **options) for p in paradigms for s in range(seeds)])
-    save_json(out, dict(name='shrink', result=result, provenance=provenance('measure_shrink, see nbs/15_shrink.ipynb')))
+    check(type(seeds) is int and seeds >= 1, 'seeds', seeds, 'an integer ≥ 1')
+    which = [(p, s) for p in paradigms for s in range(seeds)]
+    curves = [shrink_curve(data, p, s, **options) for p, s in which]
+    defaults = dict(dim=64, reg=10., sweeps=8, k=20)
+    result = dict(options=defaults | options, curves=curves)
+    made = provenance('measure_shrink, see nbs/15_shrink.ipynb')
+    save_json(out, dict(name='shrink', result=result, provenance=made))
     return result
 
+# %% ../nbs/15_shrink.ipynb #e6771071
 def time_shrink(
-    out,                                            # file to write
-    sizes=((6040, 3706), (29858, 40981)),           # users and items: MovieLens-1M, Gowalla
-    dim: int = 64,
-    repeats: int = 20,
+    out,                                    # file to write
+    # users and items: MovieLens-1M, Gowalla
+    sizes=((6040, 3706), (29858, 40981)),
+    dim: int = 64,                          # factors
+    repeats: int = 20,                      # calls, of which the least time counts
 ) -> list[dict]:
-    "Processor time of one call on random factors (the least of some; one thread), as a file with its origin."
-    import time
+    "Processor time of one call on random factors in one thread, with its origin."
     from resn_nb.core import provenance, save_json
+    check(type(repeats) is int and repeats >= 1, 'repeats', repeats, 'an integer ≥ 1')
     times, threads = [], torch.get_num_threads()
     torch.set_num_threads(1)
-    for n, m in sizes:
-        g, took = torch.Generator().manual_seed(0), []
-        U, V = torch.randn(n, dim, generator=g), torch.randn(m, dim, generator=g)
-        for _ in range(repeats):
-            start = time.process_time(); shrink(U, V, .5); took.append(time.process_time() - start)
-        times.append(dict(users=n, items=m, dim=dim, seconds=min(took)))
-    save_json(out, dict(name='shrink_time', result=times, provenance=provenance('time_shrink, see nbs/15_shrink.ipynb')))
-    torch.set_num_threads(threads)
+    try:
+        for n, m in sizes:
+            g, took = torch.Generator().manual_seed(0), []
+            U, V = (torch.randn(rows, dim, generator=g) for rows in (n, m))
+            for _ in range(repeats):
+                start = time.process_time(); shrink(U, V, .5)
+                took.append(time.process_time() - start)
+            times.append(dict(users=n, items=m, dim=dim, seconds=min(took)))
+        made = provenance('time_shrink, see nbs/15_shrink.ipynb')
+        save_json(out, dict(name='shrink_time', result=times, provenance=made))
+    finally: torch.set_num_threads(threads)
     return times

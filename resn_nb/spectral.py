@@ -13,73 +13,109 @@ from types import SimpleNamespace
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 # %% ../nbs/04_spectral_norm.ipynb #c5bf8481
-def _check(ok: bool, arg: str, found, valid: str, error: type[Exception] = ValueError) -> None:
-    "Raise `error` with a message that names the argument, what was found and what is valid, unless `ok`."
+def _check(
+    ok: bool, arg: str, found, valid: str, error: type[Exception] = ValueError
+) -> None:
+    "Raise `error` with the argument, what was found and what is valid, unless `ok`."
     if not ok: raise error(f'{arg}: found {found}, valid is {valid}')
 
 _DTYPES = torch.float16, torch.bfloat16, torch.float32, torch.float64
 
 def _factors(U: Tensor, V: Tensor) -> None:
     "Refuse what cannot be the factors of a score matrix."
+    dtypes = 'one of ' + ', '.join(map(str, _DTYPES))
+    matrix = 'a matrix (rows, d) with at least one row and d ≥ 1'
     for arg, X in (('U', U), ('V', V)):
-        _check(isinstance(X, Tensor), arg, type(X).__name__, 'a torch.Tensor', TypeError)
-        _check(X.dtype in _DTYPES, arg, X.dtype, 'one of ' + ', '.join(map(str, _DTYPES)), TypeError)
+        kind = type(X).__name__
+        _check(isinstance(X, Tensor), arg, kind, 'a torch.Tensor', TypeError)
+        _check(X.dtype in _DTYPES, arg, X.dtype, dtypes, TypeError)
         _check(X.layout == torch.strided, arg, X.layout, 'a dense tensor', TypeError)
-        _check(X.ndim == 2 and X.numel() > 0, arg, f'shape {tuple(X.shape)}', 'a matrix (rows, d) with at least one row and d ≥ 1')
-        _check(X.device.type != 'mps', arg, f'device {X.device}', 'a device with float64: cpu, cuda, …')
-    _check(V.shape[1] == U.shape[1], 'V', f'shape {tuple(V.shape)}', f'(m, {U.shape[1]}): U has shape {tuple(U.shape)}')
+        _check(not X.is_nested, arg, 'a nested tensor', 'a dense tensor', TypeError)
+        shape = f'shape {tuple(X.shape)}'
+        _check(X.ndim == 2 and X.numel() > 0, arg, shape, matrix)
+        found, valid = f'device {X.device}', 'a device with float64: cpu, cuda, …'
+        _check(X.device.type != 'mps', arg, found, valid)
+    fits = f'(m, {U.shape[1]}): U has shape {tuple(U.shape)}'
+    _check(V.shape[1] == U.shape[1], 'V', f'shape {tuple(V.shape)}', fits)
     _check(V.dtype == U.dtype, 'V', V.dtype, f'the dtype of U, {U.dtype}', TypeError)
-    _check(V.device == U.device, 'V', f'device {V.device}', f'the device of U, {U.device}')
+    same = f'the device of U, {U.device}'
+    _check(V.device == U.device, 'V', f'device {V.device}', same)
+    _check(U.device.type != 'meta', 'U', 'device meta', 'a device that holds numbers')
 
+# %% ../nbs/04_spectral_norm.ipynb #13b0ab6c
 def _finite(x: Tensor, U: Tensor, V: Tensor) -> None:
     "If the small result `x` is not finite, say which factor is to blame."
     if x.isfinite().all(): return
     for arg, X in (('U', U), ('V', V)):
-        bad = int((~X.isfinite()).sum())
-        _check(bad == 0, arg, f'{bad} NaN or infinite entries in shape {tuple(X.shape)}', 'finite entries')
-    _check(False, 'U, V', 'finite entries whose products overflow', 'factors of a moderate scale')
+        found = f'{(bad := int((~X.isfinite()).sum()))} NaN or infinite entries'
+        _check(bad == 0, arg, f'{found} in shape {tuple(X.shape)}', 'finite entries')
+    found = 'finite entries whose products overflow'
+    _check(False, 'U, V', found, 'factors of a moderate scale')
+
+def _zero(sigma: float, U: Tensor, V: Tensor, least: float = 1e-290) -> None:
+    "Refuse a very small `sigma` if it is so for want of range: sizes below `least`."
+    u, v = (float(X.detach().abs().max()) for X in (U, V))
+    if 0 in (u, v): return                                  # one factor is zero
+    lost = min(u, v, u * v) < least
+    noise = 1e-14 * u * v * (U.numel() * V.numel())**.5     # all that a zero may leave
+    found = 'entries other than zero whose products underflow'
+    _check(not (lost or sigma > noise), 'U, V', found, 'factors of a moderate scale')
+
+def _answer(x: Tensor, sigma: Tensor, U: Tensor, V: Tensor) -> Tensor:
+    "x, a result of σ₁, in the dtype of an answer; refused where that cannot hold it."
+    out = x.to(torch.promote_types(U.dtype, torch.float32))
+    value, range_ = float(out.detach()), torch.finfo(out.dtype)
+    if not value <= range_.max: _finite(out, U, V)
+    if value < range_.smallest_normal: _zero(float(sigma.detach()), U, V)
+    return out
 
 # %% ../nbs/04_spectral_norm.ipynb #7a1e0c03
 def _kernels(X: Tensor, most: int = 256) -> type | None:
-    "What computes with X, of at most `most` columns, in a kernel of its own; None where that cannot be."
-    return _Fused if X.is_cuda and X.shape[1] <= most and _multiprocessors(X.device) else None
-
+    "What computes with X, of at most `most` columns, in kernels of its own; or None."
+    can = X.is_cuda and X.shape[1] <= most and _multiprocessors(X.device)
+    return _Fused if can else None
 
 # %% ../nbs/04_spectral_norm.ipynb #2bb91a16
 def _rows(X: Tensor, dtype: torch.dtype = torch.float64) -> int:
-    "Rows of a block of X: 8 MiB on a CPU, so that it stays in the cache, 256 MiB elsewhere; at least d."
-    return max((2**23 if X.device.type == 'cpu' else 2**28) // (dtype.itemsize * X.shape[1]), X.shape[1])
+    "Rows of a block of X, at least d: 8 MiB on a CPU, for its cache; else 256 MiB."
+    size = 2**23 if X.device.type == 'cpu' else 2**28
+    return max(size // (dtype.itemsize * X.shape[1]), X.shape[1])
 
 def _blocks(X: Tensor, dtype: torch.dtype = torch.float64):
-    "X in `dtype`, block by block. Converted blocks share one buffer: use up each before the next."
+    "X in `dtype` by blocks. Converted ones share a buffer: use each before the next."
     X, rows = X.detach(), _rows(X, dtype)
     if X.dtype == dtype: yield from X.split(rows); return
     buffer = X.new_empty(min(rows, len(X)), X.shape[1], dtype=dtype)
     for x in X.split(rows): yield buffer[:len(x)].copy_(x)
 
+# %% ../nbs/04_spectral_norm.ipynb #1db1bf7e
 def _group(n: int, d: int, dtype: torch.dtype) -> int:
-    "Rows to multiply and add in `dtype`: in float32 few, since short sums round less; more of many rows, where rounding averages."
+    "Rows to add in `dtype`: few in float32, since short sums round less; many average."
     return max(1024 if dtype == torch.float64 else 512 if n >= 100_000 else 256, d)
 
 def _gram(X: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:  # (d, d), float64
     "XᵀX: products in `dtype` over groups of rows, groups summed in float64."
-    if (kernels := _kernels(X)) and (dtype == torch.float32 or X.element_size() > 2): return kernels.gram(X, dtype)
+    exact = dtype == torch.float32 or X.element_size() > 2
+    if (kernels := _kernels(X)) and exact: return kernels.gram(X, dtype)
     d = X.shape[1]
-    b, f = _group(len(X), d, dtype), max(16 // d, 1)                            # narrow rows: f of them side by side
-    D, w = f * d, f * d if dtype == torch.float64 else max(32, d // 4)          # float32: on and below the diagonal, w columns at a time
+    b, f = _group(len(X), d, dtype), max(16 // d, 1)    # narrow rows: f side by side
+    D = f * d
+    # float32: on and below the diagonal, w columns at a time
+    w = D if dtype == torch.float64 else max(32, d // 4)
     A, more = X.new_zeros(D, D, dtype=torch.float64), 0.
     for x in _blocks(X, dtype):
-        k = max(-(-len(x) // (b * f)), 1)                                       # so many groups, and each has `rows` times f rows
-        rows = len(x) // (k * f)
+        k = max(-(-len(x) // (b * f)), 1)               # so many groups,
+        rows = len(x) // (k * f)                        # each of `rows` times f rows
         groups, rest = x[:k*rows*f].reshape(k, rows, D), x[k*rows*f:]
-        for j in range(0, D, w): A[j:, j:j+w] += torch.bmm(groups[..., j:].mT, groups[..., j:j+w]).sum(0, dtype=torch.float64)
+        for j in range(0, D, w):
+            products = torch.bmm(groups[..., j:].mT, groups[..., j:j+w])
+            A[j:, j:j+w] += products.sum(0, dtype=torch.float64)
         if len(rest): more = more + rest.T @ rest
     if w < D: A = A.tril() + A.tril(-1).T
-    return (A if f == 1 else A.view(f, d, f, d).diagonal(dim1=0, dim2=2).sum(-1)) + more
-
+    if f > 1: A = A.view(f, d, f, d).diagonal(dim1=0, dim2=2).sum(-1)
+    return A + more
 
 # %% ../nbs/04_spectral_norm.ipynb #5d10c7a1
 def _parts(x: Tensor) -> tuple[int, int]:
@@ -90,33 +126,38 @@ def _parts(x: Tensor) -> tuple[int, int]:
 def _mv(x: Tensor, v: Tensor, out: Tensor | None = None) -> Tensor:  # (rows,)
     "x v by parts, into `out` where given."
     (k, rows), out = _parts(x), x.new_empty(len(x)) if out is None else out
-    torch.bmm(v.expand(k, 1, -1), x[:k*rows].unflatten(0, (k, rows)).mT, out=out[:k*rows].view(k, 1, rows))
+    parts = x[:k*rows].unflatten(0, (k, rows))
+    torch.bmm(v.expand(k, 1, -1), parts.mT, out=out[:k*rows].view(k, 1, rows))
     torch.mv(x[k*rows:], v, out=out[k*rows:])
     return out
 
 def _tmv(x: Tensor, u: Tensor) -> Tensor:  # (d,)
     "xᵀu by parts."
     k, rows = _parts(x)
-    return torch.bmm(u[:k*rows].view(k, 1, rows), x[:k*rows].unflatten(0, (k, rows))).sum((0, 1)) + x[k*rows:].T @ u[k*rows:]
+    parts, weights = x[:k*rows].unflatten(0, (k, rows)), u[:k*rows].view(k, 1, rows)
+    return torch.bmm(weights, parts).sum((0, 1)) + x[k*rows:].T @ u[k*rows:]
 
-def _product(X: Tensor, c: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:  # (n,), of `dtype`
+def _product(  # (n,), of `dtype`
+    X: Tensor, c: Tensor, dtype: torch.dtype = torch.float64
+) -> Tensor:
     "X c in `dtype`."
     out = X.new_empty(len(X), dtype=dtype)
-    for x, u in zip(_blocks(X, dtype), out.split(_rows(X, dtype))): _mv(x, c.to(dtype), u)
+    parts = out.split(_rows(X, dtype))
+    for x, u in zip(_blocks(X, dtype), parts): _mv(x, c.to(dtype), u)
     return out
-
 
 # %% ../nbs/04_spectral_norm.ipynb #edb2c214
 def _cholesky(A: Tensor) -> Tensor | None:
     "R with RᵀR = A; None if A is not safely positive definite, or out of range."
     low, high = map(float, A.diagonal().aminmax())
-    if not 1e-280 < low <= high < float('inf'): return None                 # below, the squares lose digits
+    if not 1e-280 < low <= high < float('inf'): return None  # lower ones lose digits
     L, failed = torch.linalg.cholesky_ex(A)
     return None if failed else L.T
 
 def _root(X: Tensor, qr: bool = False) -> Tensor:  # (min(n, d) or d, d), float64
     "R with RᵀR = XᵀX: Cholesky factor of the Gram matrix, or blockwise thin QR."
-    R = None if qr else X.detach().double() if len(X) <= X.shape[1] else _cholesky(_gram(X))
+    if qr: R = None
+    else: R = X.detach().double() if len(X) <= X.shape[1] else _cholesky(_gram(X))
     if R is not None: return R
     R = X.new_empty(0, X.shape[1], dtype=torch.float64)
     for x in _blocks(X): R = torch.linalg.qr(torch.cat([R, x]), mode='r').R
@@ -128,42 +169,49 @@ def _safe(x: Tensor) -> Tensor:
     return torch.where(x == 0, 1., x)
 
 def _unit(x: Tensor) -> Tensor:
-    "x at length 1; 0 stays 0. Its largest entry goes first, so that no square overflows."
+    "x at length 1; 0 stays 0. By its largest entry first, so that no square overflows."
     x = x / _safe(x.abs().max().detach())
     return x / _safe(torch.linalg.vector_norm(x))
 
+# %% ../nbs/04_spectral_norm.ipynb #812f9655
 def _triple(R: Tensor, S: Tensor) -> tuple[Tensor, ...]:
-    "What `_top` returns, and the other eigenvalues of R SᵀS Rᵀ, ascending, in units of the first."
+    "What `_top` returns, and the other eigenvalues of R SᵀS Rᵀ in units of the first."
     M = R @ S.T
     scale = float(M.abs().max()) or 1.
     M = M / scale
-    values, P = (x.to(M.device) for x in torch.linalg.eigh((M @ M.T).cpu()))     # too small for a GPU
+    eigen = torch.linalg.eigh((M @ M.T).cpu())              # too small for a GPU
+    values, P = (x.to(M.device) for x in eigen)
     p = P[:, -1]
     q = M.T @ p
     length = torch.linalg.vector_norm(q)
     sigma, y, z = length * scale, R.T @ p, S.T @ (q / (float(length) or 1.))
     divisor = float(sigma) or 1.
-    return sigma, z / divisor, z, y / divisor, y, values[:-1] / (float(values[-1]) or 1.)
+    others = values[:-1] / (float(values[-1]) or 1.)
+    return sigma, z / divisor, z, y / divisor, y, others
 
 def _top(R: Tensor, S: Tensor) -> tuple[Tensor, ...]:  # σ₁ and the d-vectors a, z, b, y
-    "Top singular triple of R Sᵀ as `(σ, a, z, b, y)`: p = U a, q = V b, z = Vᵀq, y = Uᵀp."
+    "Top triple of R Sᵀ as `(σ, a, z, b, y)`: p = U a, q = V b, z = Vᵀq, y = Uᵀp."
     return _triple(R, S)[:5]
 
 # %% ../nbs/04_spectral_norm.ipynb #ece7a9c0
 _SQUARINGS = 12
 
 def _gaps(share: float, purities: list[float], d: int) -> tuple[float, float]:
-    "A bound below all gaps 1 - σₖ²/σ₁² and one above (Σ gap⁻²)^½, by the first's share of the trace and tr P²/(tr P)² of each power; (0, inf) if there is none."
+    """A bound below all gaps 1 - σₖ²/σ₁² and one above (Σ gap⁻²)^½; (0, inf) for none.
+
+    From the first's share of the trace and tr P²/(tr P)² of each power."""
     m, N, r, moments = 1 / share, 1, 1., []
     for c in [*purities, 0.]:
-        moments.append((N, max(m - 1, 0.) + 1e-14 * N))                         # Σ (σₖ/σ₁)^2N over the others, and rounding
+        moments.append((N, max(m - 1, 0.) + 1e-14 * N))    # Σ (σₖ/σ₁)^2N, and rounding
         r, m, N = min(r, moments[-1][1]**(1 / N)), c * m * m, 2 * N
     if not r < 1: return 0., float('inf')
     *moments, (N, last) = moments
-    return 1 - r, (d - 1 + sum(M * N * (3 * N + 1) / 2 for N, M in moments) + last * ((N + 1) / (1 - r) + r / (1 - r)**2))**.5
+    first = sum(M * N * (3 * N + 1) / 2 for N, M in moments)
+    return 1 - r, (d - 1 + first + last * ((N + 1) / (1 - r) + r / (1 - r)**2))**.5
 
+# %% ../nbs/04_spectral_norm.ipynb #1a34b080
 def _squared(A: Tensor, B: Tensor) -> tuple | None:
-    "`(σ, a, z, b, y)` as of `_top` from Gram matrices, and `_gaps`; None if σ₁ does not stand out."
+    "What `_top` returns, by Gram matrices, and `_gaps`; None if σ₁ does not stand out."
     T = A @ B
     size = float(T.trace())
     P, purities = T / (size or 1.), []
@@ -176,115 +224,157 @@ def _squared(A: Tensor, B: Tensor) -> tuple | None:
     w = w / w.abs().max()
     z = B @ w
     y = A @ z
-    wz, zy = float(w @ z), float(z @ y)                                         # |V w|², |U z|²
+    wz, zy = float(w @ z), float(z @ y)                    # |V w|², |U z|²
     if not (wz > 0 and zy > 0): return None
     square, length = zy / wz, wz**.5
     sigma = square**.5
     z, y = z / length, y / (length * sigma)
     b = y / sigma
-    off = float((b - w / length).abs() @ B.diagonal().sqrt())                   # what one more power step changes in q, or more
+    off = float((b - w / length).abs() @ B.diagonal().sqrt())   # one more step: less
     gap, spread = _gaps(square / size, purities, len(A))
-    return (A.new_tensor(sigma), z / sigma, z, b, y, gap, spread) if off < 1e-8 and gap > 0 else None
-
+    if not (off < 1e-8 and gap > 0): return None
+    return A.new_tensor(sigma), z / sigma, z, b, y, gap, spread
 
 # %% ../nbs/04_spectral_norm.ipynb #f046226f
 def _rooted(A: Tensor, B: Tensor) -> tuple | None:
-    "What `_squared` returns, by roots of the Gram matrices and all eigenvalues; None if there are no roots."
+    "What `_squared` returns, by roots and all eigenvalues; None if there are no roots."
     roots = _cholesky(A), _cholesky(B)
     if any(R is None for R in roots): return None
     *found, others = _triple(*roots)
     gaps = (1 - others).clamp(min=1e-16)
-    return *found, float(gaps.amin()) if len(gaps) else 1., float((gaps**-2).sum())**.5
+    gap = float(gaps.amin()) if len(gaps) else 1.
+    return *found, gap, float((gaps**-2).sum())**.5
 
-def _solve(A: Tensor, B: Tensor, most: float, low: float = 0., high: float = float('inf'), ways: tuple = (_squared, _rooted)) -> tuple | None:
-    """What the first of `ways` that succeeds returns, and what p and q are put together from: Σ (a_j ‖u_j‖)² and Σ (b_j ‖v_j‖)².
+def _solve(
+    A: Tensor, B: Tensor, most: float, low: float = 0., high: float = float('inf'),
+    ways: tuple = (_squared, _rooted),
+) -> tuple | None:
+    """What the first way that succeeds returns, and Σ (a_j ‖u_j‖)², Σ (b_j ‖v_j‖)².
 
-    None if none does it, for κ > `most` or squared columns ‖u_j‖², ‖v_j‖² outside of `low` to `high`."""
+    None if none does, for κ > `most`, or squared columns outside of `low` to `high`."""
     kernels = _kernels(A, 64) if _squared in ways else None
-    if kernels and (found := kernels.squared(A, B)): *found, least, largest, kappa, parts = found
+    if kernels and (found := kernels.squared(A, B)):
+        *found, least, largest, kappa, parts = found
     else:
         squares = torch.stack((A.diagonal(), B.diagonal()))
         least, largest = torch.stack(squares.aminmax()).tolist()
         if not low <= least <= largest <= high: return None
-        found = next((x for f in ways if not (kernels and f is _squared) and (x := f(A, B))), None)
+        left = (f for f in ways if not (kernels and f is _squared))
+        found = next((x for f in left if (x := f(A, B))), None)
         if found is None: return None
         sizes = (torch.stack((found[1], found[3])) * squares.sqrt()).abs()
         kappa, parts = float(sizes.sum(1).amax()), sizes.square().sum(1).tolist()
-    return (*found, parts) if kappa <= most and low <= least and largest <= high else None
+    fine = kappa <= most and low <= least and largest <= high
+    return (*found, parts) if fine else None
 
-def _exact(U: Tensor, V: Tensor, root: Tensor | None = None) -> tuple[Tensor, ...]:  # (σ, a, z, b, y), see `_top`
-    "Exact top triple: by Gram matrices (of V by its `root`, where given); by thin QR where cancellation would cost the Gram route more than 1e-12."
+# %% ../nbs/04_spectral_norm.ipynb #5aa37db4
+def _exact(  # (σ, a, z, b, y), see `_top`
+    U: Tensor, V: Tensor, root: Tensor | None = None
+) -> tuple[Tensor, ...]:
+    """Exact top triple by Gram matrices, that of V by its `root` where given.
+
+    By thin QR where cancellation would cost them more than 1e-12."""
     found = _solve(_gram(U), _gram(V) if root is None else root.T @ root, 100)
     if found is not None: return found[:5]
     R, S = _root(U, True), _root(V, True)
     _finite(R.abs().max() * S.abs().max(), U, V)
     found = _top(R, S)
     _finite(found[0], U, V)
+    if not found[0] > 0: _zero(0., U, V)
     return found
 
 # %% ../nbs/04_spectral_norm.ipynb #c71937e8
 def _plain() -> bool:
     "Do float32 products have float32 accuracy here?"
     try: return torch.get_float32_matmul_precision() == 'highest'
-    except RuntimeError: return False                   # set in two ways at once: nobody knows
+    except RuntimeError: return False                   # set in two ways at once
 
 def _chance(X: Tensor) -> float:
-    "Estimate of what rounding in `_gram(X, torch.float32)` does to it, relative to the size of its columns."
+    "Estimate of rounding in `_gram(X, torch.float32)`, over the size of its columns."
     n, d = X.shape
-    return 2**-24 if X.is_cuda else .05 * 2**-24 * min(n, _group(n, d, torch.float32)) / n**.5
+    if X.is_cuda: return 2**-24
+    return .05 * 2**-24 * min(n, _group(n, d, torch.float32)) / n**.5
 
 def _single(X: Tensor) -> bool:
     "May products with X be in float32?"
-    return X.dtype != torch.float64 and (_kernels(X) is not None if X.is_cuda else X.device.type == 'cpu' and _plain())
+    if X.dtype == torch.float64: return False
+    return _kernels(X) is not None if X.is_cuda else X.device.type == 'cpu' and _plain()
 
 def _excess(u: Tensor, A: Tensor, c: Tensor) -> float:
-    "By how much |u|², u = X c, exceeds cᵀA c, which is what the Gram matrix A says of it."
+    "By how much |u|², u = X c, exceeds cᵀA c, which the Gram matrix A says of it."
     return float(torch.linalg.vector_norm(u, dtype=torch.float64))**2 - float(c @ A @ c)
 
 # %% ../nbs/04_spectral_norm.ipynb #520d35fa
 def _fast(U: Tensor, V: Tensor, error: float = 1e-5) -> tuple[Tensor, ...] | None:
-    "`(σ, a, z, b, y)`, on a CPU p and q too, by float32 products; None if the vectors may be off by more than `error`, or float32 is not to be had."
+    """`(σ, a, z, b, y)`, on a CPU p and q too, by float32 products.
+
+    None if the vectors may be off by more than `error`, or float32 is not to be had."""
     if not _single(U): return None
     A, B = (_gram(X, torch.float32) for X in (U, V))
-    for way in (_squared,) if U.is_cuda else (_squared, _rooted):               # the second knows every gap; a GPU has another Gram matrix sooner
+    # `_rooted` knows every gap; a GPU has another Gram matrix sooner
+    for way in (_squared,) if U.is_cuda else (_squared, _rooted):
         found = _solve(A, B, 30, 1e-20, 1e30, (way,))
         if found is None: continue
         *found, gap, spread, parts = found
         chance = spread * sum(_chance(X) * part for X, part in zip((U, V), parts))
         if chance <= error: break
     else: return None
-    if U.is_cuda: return found                                                  # a look at p and q would double the time
+    if U.is_cuda: return found              # a look at p and q would double the time
     sigma, a, z, b, y = found
-    a, b = torch.stack((a, b)).float().double()                                 # as the products below take them
+    a, b = torch.stack((a, b)).float().double()     # as the products below take them
     p, q = _product(U, a, torch.float32), _product(V, b, torch.float32)
     more = _excess(p, A, a) + _excess(q, B, b)
-    return (sigma * (1 + more)**.5, a, z, b, y, p, q) if chance + abs(more) / gap <= error else None
-
+    if not chance + abs(more) / gap <= error: return None
+    return sigma * (1 + more)**.5, a, z, b, y, p, q
 
 # %% ../nbs/04_spectral_norm.ipynb #023e9516
+class _Once(torch.autograd.Function):
+    "A gradient, tied to what it depends on: to differentiate it is an error, not zero."
+    @staticmethod
+    def forward(ctx, gradient, *sources): return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx, g):
+        found = 'spectral norm: found a second derivative, valid is the first'
+        raise RuntimeError(found + ' (bounds with through=True have more)')
+
+def _sources(*factors: Tensor) -> list[Tensor]:
+    "What ties to the factors without keeping their numbers."
+    with torch.enable_grad(): return [X[:0].clone() for X in factors]
+
+def _once(gradients: list, *sources: Tensor) -> list:
+    "The gradients; if anybody keeps the graph (`create_graph=True`), as `_Once`."
+    if not torch.is_grad_enabled(): return gradients
+    return [x if x is None else _Once.apply(x, *sources) for x in gradients]
+
+# %% ../nbs/04_spectral_norm.ipynb #3b6f97bb
 def _outer(X: Tensor, a: Tensor, z: Tensor) -> Tensor:  # (n, d), the dtype of X
     "(X a) zᵀ, block by block."
     if kernels := _kernels(X): return kernels.outer(X, a, z)
     out, w = torch.empty_like(X), torch.promote_types(X.dtype, torch.float32)
-    i = 0
-    for x in _blocks(X): out[i:i + len(x)] = torch.outer(_mv(x, a).to(w), z.to(w)); i += len(x)
+    parts = out.split(_rows(X))
+    for x, part in zip(_blocks(X), parts):
+        part[:] = torch.outer(_mv(x, a).to(w), z.to(w))
     return out
 
 class _Known(torch.autograd.Function):
-    "σ = pᵀUVᵀq for fixed unit p = U a and q = V b: the value and the gradients (U a) zᵀ and (V b) yᵀ are known."
+    "σ = pᵀUVᵀq for fixed unit p = U a, q = V b, with gradients (U a) zᵀ and (V b) yᵀ."
     @staticmethod
     def forward(ctx, U, V, sigma, a, z, b, y, p=None, q=None):
         ctx.known = p is not None and U.dtype == torch.float32
         ctx.save_for_backward(*((p, q) if ctx.known else (U, V)), a, z, b, y)
+        ctx.sources = _sources(U, V)
         return sigma.clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, g):
         U, V, a, z, b, y = ctx.saved_tensors
         outer = (lambda p, _, z: torch.outer(p, z.float())) if ctx.known else _outer
-        return (outer(U, a, g * z) if ctx.needs_input_grad[0] else None,
-                outer(V, b, g * y) if ctx.needs_input_grad[1] else None, *[None] * 7)
+        ofU, ofV = ctx.needs_input_grad[:2]
+        with torch.no_grad():
+            gradients = [outer(U, a, g * z) if ofU else None,
+                         outer(V, b, g * y) if ofV else None]
+        return *_once(gradients, g, *ctx.sources), *[None] * 7
 
 # %% ../nbs/04_spectral_norm.ipynb #43faa090
 def _times(X: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:  # (d,), []
@@ -294,23 +384,34 @@ def _times(X: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:  # (d,), []
     for x in _blocks(X): u = _mv(x, v); g = g + _tmv(x, u); w = w + u @ u
     return g, torch.sqrt(w)
 
-def _start(U: Tensor, method: str, iterations: int, seed: int) -> tuple[Tensor, int]:  # (n,) user weights; power steps
-    "Where the power method starts, and how far it goes. Random weights come from a CPU generator of their own: the same on every device."
-    if method != 'random': return U.new_ones(len(U), dtype=torch.float64), 0 if method == 'popularity' else iterations
-    return torch.randn(len(U), generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(U.device), iterations
-
 def _weighted(U: Tensor, weights: Tensor) -> Tensor:  # (d,)
     "Uᵀ weights."
     if kernels := _kernels(U): return kernels.times(U, weights, True)[0]
     return sum(_tmv(x, w) for x, w in zip(_blocks(U), weights.split(_rows(U))))
 
-def _power(U: Tensor, V: Tensor, s: Tensor, k: int, tol: float = 0.) -> tuple[tuple[Tensor, ...], int, float]:
-    "`(σ, a, z, b, y)` after at most k power steps from q ∝ V s (k = 0 is the paper's approximation); the steps taken; the last residual seen."
+# %% ../nbs/04_spectral_norm.ipynb #e104d88c
+def _start(  # (n,) user weights; power steps
+    U: Tensor, method: str, iterations: int, seed: int
+) -> tuple[Tensor, int]:
+    "Where the power method starts, and how far it goes."
+    steps = 0 if method == 'popularity' else iterations
+    if method != 'random': return U.new_ones(len(U), dtype=torch.float64), steps
+    g = torch.Generator().manual_seed(seed)              # a CPU's: the same everywhere
+    return torch.randn(len(U), generator=g, dtype=torch.float64).to(U.device), steps
+
+def _power(
+    U: Tensor, V: Tensor, s: Tensor, k: int, tol: float = 0.
+) -> tuple[tuple[Tensor, ...], int, float]:
+    """`(σ, a, z, b, y)` after at most k power steps from q ∝ V s; steps; last residual.
+
+    k = 0 is the paper's approximation."""
     residual, sigma = float('inf'), None
     for step in range(k + 1):
         weight, s = torch.linalg.vector_norm(s), _unit(s)
         z, length = _times(V, s)
-        if step and tol: residual = float(((weight * length / sigma**2)**2 - 1).clamp(min=0).sqrt())
+        if step and tol:
+            square = (weight * length / sigma**2)**2 - 1
+            residual = float(square.clamp(min=0).sqrt())
         z, b = z / _safe(length), s / _safe(length)
         s, sigma = _times(U, z)
         if residual <= tol: break
@@ -319,24 +420,37 @@ def _power(U: Tensor, V: Tensor, s: Tensor, k: int, tol: float = 0.) -> tuple[tu
 # %% ../nbs/04_spectral_norm.ipynb #64bb46dd
 @dataclass
 class Warm:
-    "Where a power iteration ended, for the next one to start from: `spectral_norm(U, V, 'power', iterations=50, tol=1e-4, start=warm)`."
-    b: Tensor | None = None          # (d,) float64: q = V b; None: start as the method says
+    """Where a power iteration ended, for the next one to start from.
+
+    `spectral_norm(U, V, 'power', iterations=50, tol=1e-4, start=warm)`."""
+    b: Tensor | None = None          # (d,) float64: q = V b; None: as the method says
     steps: int = 0                   # power steps of the last call
     residual: float = float('inf')   # the last seen in it
 
 # %% ../nbs/04_spectral_norm.ipynb #b5b63fa2
-def _krylov(U: Tensor, V: Tensor, steps: int = 14, tol: float = 1e-11) -> tuple[Tensor, ...] | None:
-    "`(σ, a, z, b, y)`, and p and q for float32, by Lanczos; None if it would take more than `steps` passes."
-    wide = [X.detach().double() if X.numel() <= 2**22 else X.detach() for X in (U, V)]       # small ones are converted once
-    d, g = U.shape[1], torch.Generator().manual_seed(0)
-    s = _unit(_weighted(wide[0], U.new_ones(len(U), dtype=torch.float64))) + 1e-3 * _unit(torch.randn(d, generator=g, dtype=torch.float64).to(U.device))
-    (B, Z, W), square, c = s.new_zeros(3, steps, d), None, None
+def _krylov_start(U: Tensor) -> Tensor:  # (d,)
+    "Popularity and a little of a fixed random vector."
+    g, ones = torch.Generator().manual_seed(0), U.new_ones(len(U), dtype=torch.float64)
+    random = torch.randn(U.shape[1], generator=g, dtype=torch.float64).to(U.device)
+    return _unit(_weighted(U, ones)) + 1e-3 * _unit(random)
+
+def _krylov(
+    U: Tensor, V: Tensor, steps: int = 14, tol: float = 1e-11
+) -> tuple[Tensor, ...] | None:
+    """`(σ, a, z, b, y)`, and p and q for float32, by Lanczos.
+
+    None if it would take more than `steps` passes."""
+    wide = [X.detach() for X in (U, V)]
+    wide = [X.double() if X.numel() <= 2**22 else X for X in wide]   # converted once
+    s = _krylov_start(wide[0])
+    (B, Z, W), square, c = s.new_zeros(3, steps, U.shape[1]), None, None
     for j in range(steps):
         for _ in range(2): s = s - (Z[:j] @ s) @ B[:j]
         z, length = _times(wide[1], s)
+        if not length > 1e-140: return None         # zero, or its square out of range
         residual = float(length * c[-1].abs() / square) if j else 1.
         if residual <= tol: break
-        if not residual < 10. ** (2 - j) or not length > 0: return None
+        if not residual < 10. ** (2 - j): return None
         B[j], Z[j] = s / length, z / length
         W[j] = s = _times(wide[0], Z[j])[0]
         values, C = torch.linalg.eigh(Z[:j+1] @ W[:j+1].T)
@@ -344,9 +458,12 @@ def _krylov(U: Tensor, V: Tensor, steps: int = 14, tol: float = 1e-11) -> tuple[
     else: return None
     sigma, b, z = square.sqrt(), c @ B[:j], c @ Z[:j]
     a, y = z / sigma, c @ W[:j] / sigma
-    kappa = max(c @ c * sum(x.ravel() @ x.ravel() for x in _blocks(X)) for c, X in zip((a, b), wide))**.5
+    size = lambda X: sum(x.ravel() @ x.ravel() for x in _blocks(X))      # ‖X‖²
+    kappa = max(c @ c * size(X) for c, X in zip((a, b), wide))**.5
     if not kappa <= 30: return None
-    return (sigma, a, z, b, y) + (tuple(_product(X, c, torch.float32) for X, c in ((U, a), (V, b))) if _single(U) else ())
+    if not _single(U): return sigma, a, z, b, y
+    p, q = _product(U, a, torch.float32), _product(V, b, torch.float32)
+    return sigma, a, z, b, y, p, q
 
 # %% ../nbs/04_spectral_norm.ipynb #9c50c782
 NORMS = {  # method → what it computes
@@ -362,60 +479,131 @@ def _through(U: Tensor, V: Tensor, start: Tensor, k: int) -> Tensor:  # []
     for _ in range(k): q = _unit(V @ (U.T @ _unit(U @ (V.T @ q))))
     return torch.linalg.vector_norm(U @ (V.T @ q))
 
-def _options(method: str, iterations: int) -> None:
-    _check(isinstance(method, str) and method in NORMS, 'method', repr(method), 'one of ' + ', '.join(NORMS))
-    _check(isinstance(iterations, int) and iterations >= 1, 'iterations', repr(iterations), 'an integer ≥ 1')
+# %% ../nbs/04_spectral_norm.ipynb #1fd1d0f1
+_MOST_STEPS = 100_000
+
+def _whole(x, least: int, most: int) -> bool:
+    "Is x an integer from `least` to `most`?"
+    whole = hasattr(x, '__index__') and not isinstance(x, (bool, Tensor))
+    return whole and least <= x <= most
+
+def _options(method: str, iterations: int, seed: int, through: bool) -> None:
+    "Refuse what no method takes."
+    named = isinstance(method, str) and method in NORMS
+    _check(named, 'method', repr(method), 'one of ' + ', '.join(NORMS))
+    steps = f'an integer ≥ 1, at most {_MOST_STEPS}'
+    _check(_whole(iterations, 1, _MOST_STEPS), 'iterations', repr(iterations), steps)
+    valid = 'an integer from 0 to 2⁶³ - 1'
+    _check(_whole(seed, 0, 2**63 - 1), 'seed', repr(seed), valid)
+    _check(isinstance(through, bool), 'through', repr(through), 'True or False')
+
+def _warm_start(tol: float, start, d: int) -> None:
+    "Refuse a tolerance or a start that a power iteration cannot have."
+    number = isinstance(tol, (int, float)) and not isinstance(tol, bool)
+    _check(number and 0 <= tol < float('inf'), 'tol', repr(tol), 'a number ≥ 0')
+    if start is None: return
+    _check(isinstance(start, Warm), 'start', type(start).__name__, 'a Warm', TypeError)
+    b = start.b
+    if b is None: return
+    found = f'b of type {type(b).__name__}'
+    _check(isinstance(b, Tensor), 'start', found, 'a Warm', TypeError)
+    found = f'a Warm with b of shape {tuple(b.shape)}'
+    _check(b.shape == (d,), 'start', found, f'({d},), the factors of U')
+    fine = b.dtype == torch.float64 and bool(b.isfinite().all())
+    found = 'a Warm with b not float64 or not finite'
+    _check(fine, 'start', found, 'one of an earlier call')
+
+# %% ../nbs/04_spectral_norm.ipynb #55aacebc
+def _root_of(root, V: Tensor) -> None:
+    "Refuse what cannot be a root of V's Gram matrix."
+    found = type(root).__name__
+    _check(isinstance(root, Tensor), 'root', found, 'item_root(V)', TypeError)
+    rows, d = min(V.shape), V.shape[1]
+    found = f'shape {tuple(root.shape)}, {root.dtype}, {root.device}'
+    fits = root.shape in ((rows, d), (d, d)) and root.dtype == torch.float64
+    valid = f'item_root(V): ({rows}, {d}), torch.float64, {V.device}'
+    _check(fits and root.device == V.device, 'root', found, valid)
+    finite = bool(root.isfinite().all())
+    _check(finite, 'root', 'NaN or infinite entries', 'item_root(V)')
 
 # %% ../nbs/04_spectral_norm.ipynb #d24c98f9
-def _iteration(U: Tensor, V: Tensor, method: str, iterations: int, seed: int, tol: float, start: Warm | None) -> tuple[Tensor, ...]:
+def _iteration(
+    U: Tensor, V: Tensor, method: str, iterations: int, seed: int, tol: float,
+    start: Warm | None,
+) -> tuple[Tensor, ...]:
     "The power method's result; `start` is read and then brought up to date."
-    cold = start is None or start.b is None
-    _check(cold or start.b.shape == U.shape[1:], 'start', f'a Warm with b of shape {() if cold else tuple(start.b.shape)}', f'({U.shape[1]},), the factors of U')
+    cold = start is None or start.b is None or not start.b.any()
     weights, k = _start(U, method, iterations, seed)
-    found, steps, residual = _power(U, V, _weighted(U, weights) if cold else start.b.to(U.device), k, tol)
+    s = _weighted(U, weights) if cold else start.b.to(U.device)
+    found, steps, residual = _power(U, V, s, k, tol)
     _finite(found[0], U, V)
-    if start is not None: start.b, start.steps, start.residual = found[3], steps, residual
+    sigma, b = torch.stack((found[0], found[3].abs().max())).tolist()
+    if sigma < 1e-140 or b > 1e140: _zero(sigma, U, V, 1e-140)     # squares were taken
+    if start is None: return found
+    start.b, start.steps, start.residual = found[3], steps, residual
     return found
 
-def _norm(U: Tensor, V: Tensor, method: str, iterations: int, seed: int, through: bool, tol: float = 0., start: Warm | None = None,
-          root: Tensor | None = None) -> Tensor:  # [], float64
+def _known(U: Tensor, V: Tensor) -> tuple[Tensor, ...]:
+    "`(σ, a, z, b, y)`, or p and q too, exactly, by the first way that will do."
+    wide = not _kernels(U) and U.shape[1] > (200 if _single(U) else 100)
+    return (wide and _krylov(U, V)) or _fast(U, V) or _exact(U, V)
+
+def _norm(
+    U: Tensor, V: Tensor, method: str, iterations: int, seed: int, through: bool,
+    tol: float = 0., start: Warm | None = None, root: Tensor | None = None,
+) -> Tensor:  # [], float64
     "σ₁ by the named method, differentiable, in float64."
-    _factors(U, V); _options(method, iterations)
-    _check(tol >= 0, 'tol', tol, 'a number ≥ 0')
-    _check(method in ('power', 'random') or (tol == 0 and start is None), 'tol, start', f'given for {method!r}', "for 'power' and 'random' only")
-    _check(not through or (tol == 0 and start is None), 'through', 'True with tol or start', 'False')
-    _check(root is None or method == 'exact', 'root', f'given for {method!r}', "for 'exact' only")
+    _factors(U, V); _options(method, iterations, seed, through)
+    _warm_start(tol, start, U.shape[1])
+    given, warm = f'given for {method!r}', tol != 0 or start is not None
+    steps = method in ('power', 'random')
+    _check(steps or not warm, 'tol, start', given, "for 'power' and 'random' only")
+    _check(not through or not warm, 'through', 'True with tol or start', 'False')
+    _check(root is None or method == 'exact', 'root', given, "for 'exact' only")
+    if root is not None: _root_of(root, V)
     if through and method != 'exact':
         sigma = _through(U, V, *_start(U, method, iterations, seed))
         _finite(sigma, U, V)
+        if sigma.detach() < 1e-140: _zero(float(sigma.detach()), U, V, 1e-140)
         return sigma
     with torch.no_grad(), torch.autocast(U.device.type, enabled=False):
-        if method != 'exact': found = _iteration(U, V, method, iterations, seed, tol, start)
-        elif root is not None: found = _exact(U, V, root)
-        else: found = (not _kernels(U) and U.shape[1] > (200 if _single(U) else 100) and _krylov(U, V)) or _fast(U, V) or _exact(U, V)
+        if method != 'exact':
+            found = _iteration(U, V, method, iterations, seed, tol, start)
+        else: found = _known(U, V) if root is None else _exact(U, V, root)
     return _Known.apply(U, V, *found)
 
 # %% ../nbs/04_spectral_norm.ipynb #c273e43e
 def spectral_norm(
-    U: Tensor,                # (n, d) user factors: float16, bfloat16, float32 or float64, any device with float64
-    V: Tensor,                # (m, d) item factors, same dtype and device
-    method: str = 'exact',    # exact | popularity | power | random, see `NORMS`
+    U: Tensor,  # (n, d) user factors: any float dtype, any device with float64
+    V: Tensor,  # (m, d) item factors, same dtype and device
+    method: str = 'exact',  # exact | popularity | power | random, see `NORMS`
     *,
-    iterations: int = 3,      # ≥ 1, power steps of `power` and `random`, at most
-    seed: int = 0,            # of the start of `random`
-    through: bool = False,    # let the gradient flow through q (no difference for `exact`)
-    tol: float = 0.,          # of `power` and `random`: stop at this relative residual; 0: take all `iterations`
-    start: Warm | None = None,   # of `power` and `random`: where to start, brought up to date by the call
-    root: Tensor | None = None,  # of `exact`: `item_root(V)`, when several U meet the same V
-) -> Tensor:                  # [], the dtype of U, float32 for half precision
-    "Largest singular value of U Vᵀ, differentiable; never forms the n × m matrix."
-    return _norm(U, V, method, iterations, seed, through, tol, start, root).to(torch.promote_types(U.dtype, torch.float32))
+    iterations: int = 3,    # 1 … 100,000, power steps of `power` and `random`, at most
+    seed: int = 0,          # ≥ 0, of the start of `random`
+    through: bool = False,  # let the gradient flow through q (`exact`: no difference)
+    # ≥ 0, of `power` and `random`: stop at this relative residual; 0: take all steps
+    tol: float = 0.,
+    # of `power` and `random`: where to start, brought up to date by the call
+    start: Warm | None = None,
+    root: Tensor | None = None,  # of `exact`: `item_root(V)`, when many U meet one V
+) -> Tensor:  # [], the dtype of U, float32 for half precision
+    """Largest singular value of U Vᵀ, differentiable; never forms the n × m matrix.
 
+    Raises `ValueError` or `TypeError` for what cannot be factors or options, for NaN
+    or infinite entries, and where σ₁ leaves the range of its dtype. There is one
+    derivative: a second one raises `RuntimeError` (bounds with `through=True` have
+    it)."""
+    sigma = _norm(U, V, method, iterations, seed, through, tol, start, root)
+    return _answer(sigma, sigma, U, V)
+
+# %% ../nbs/04_spectral_norm.ipynb #626e4144
 @torch.no_grad()
 def item_root(
     V: Tensor,   # (m, d) item factors
 ) -> Tensor:     # (d, d) float64 (or (m, d) if m < d)
-    "The root of V's Gram matrix, for `spectral_norm(U[batch], V, root=…)` with many batches of users and the same V."
+    """The root of V's Gram matrix, for `spectral_norm(U[batch], V, root=…)`.
+
+    Raises `ValueError` or `TypeError` as `spectral_norm` does."""
     _factors(V, V)
     R = _root(V)
     _finite(R.abs().max(), V, V)
@@ -423,115 +611,184 @@ def item_root(
 
 # %% ../nbs/04_spectral_norm.ipynb #a8131db2
 def _scores(U: Tensor, V: Tensor, rows: int, kept: Tensor | None = None):
-    "Blocks of users and their sigmoid scores (or those kept), at least in float32. Blocks share one buffer: use up each before the next."
+    """Blocks of users and their sigmoid scores (or those kept), at least in float32.
+
+    Blocks share one buffer: use up each before the next."""
     w = torch.promote_types(U.dtype, torch.float32)
     U, V = U.detach(), V.detach().to(w)
     if kept is not None: yield U.to(w), kept; return
     buffer = V.new_empty(min(rows, len(U)), len(V))
-    for u in U.split(rows): u = u.to(w); yield u, torch.mm(u, V.T, out=buffer[:len(u)]).sigmoid_()
+    for u in U.split(rows):
+        u = u.to(w)
+        yield u, torch.mm(u, V.T, out=buffer[:len(u)]).sigmoid_()
 
 class _SigmoidEnergy(torch.autograd.Function):
-    "‖Y q‖² for Y = sigmoid(U Vᵀ) and a fixed q; Y lives in blocks of `rows` users, made anew for the gradient, or is `kept`."
+    """‖Y q‖² for Y = sigmoid(U Vᵀ) and a fixed q.
+
+    Y lives in blocks of `rows` users, made anew for the gradient, or is `kept`."""
     @staticmethod
     def forward(ctx, U, V, q, rows, kept=None):
-        ctx.save_for_backward(U, V, q, kept); ctx.rows = rows
+        ctx.save_for_backward(U, V, q, kept)
+        ctx.rows, ctx.sources = rows, _sources(U, V)
         with torch.autocast(U.device.type, enabled=False):
-            return sum((Y @ q).double().square().sum() for _, Y in _scores(U, V, rows, kept))
+            blocks = _scores(U, V, rows, kept)
+            return sum((Y @ q).double().square().sum() for _, Y in blocks)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, g):
         U, V, q, kept = ctx.saved_tensors
-        gU, gV, i, qV = torch.empty_like(U), q.new_zeros(V.shape), 0, q[:, None] * V
-        with torch.autocast(U.device.type, enabled=False):
-            for u, Y in _scores(U, V, ctx.rows, kept):
-                c = (2 * g * (Y @ q)).to(q.dtype)[:, None]
-                Y = torch.addcmul(Y, Y, Y, value=-1, out=Y if kept is None else None)   # Y (1 - Y), the sigmoid's derivative
-                gU[i:i + len(u)] = c * (Y @ qV); i += len(u)
-                gV += Y.T @ (c * u)
-        return gU, (q[:, None] * gV).to(V.dtype), None, None, None
+        with torch.no_grad(), torch.autocast(U.device.type, enabled=False):
+            gradients = _sigmoid_gradients(g, U, V, q, ctx.rows, kept)
+        return *_once(gradients, g, *ctx.sources), None, None, None
 
-def _sigmoid(U: Tensor, V: Tensor, method: str, iterations: int, seed: int, block_bytes: int) -> Tensor:  # [], float64
+def _sigmoid_gradients(
+    g: Tensor, U: Tensor, V: Tensor, q: Tensor, rows: int, kept: Tensor | None
+) -> list[Tensor]:
+    "g times the gradients of ‖Y q‖² by U and V."
+    gU, gV, i, qV = torch.empty_like(U), q.new_zeros(V.shape), 0, q[:, None] * V
+    for u, Y in _scores(U, V, rows, kept):
+        c = (2 * g * (Y @ q)).to(q.dtype)[:, None]
+        out = Y if kept is None else None
+        Y = torch.addcmul(Y, Y, Y, value=-1, out=out)       # Y (1 - Y), the derivative
+        gU[i:i + len(u)] = c * (Y @ qV); i += len(u)
+        gV += Y.T @ (c * u)
+    return [gU, (q[:, None] * gV).to(V.dtype)]
+
+# %% ../nbs/04_spectral_norm.ipynb #fcb2f7ce
+def _block_rows(V: Tensor, block_bytes: int, dtype: torch.dtype) -> int:
+    "Users whose scores fit into `block_bytes`."
+    row = len(V) * dtype.itemsize
+    fine = _whole(block_bytes, row, 2**63 - 1)
+    valid = f'at least {row}, the scores of one user, an integer'
+    _check(fine, 'block_bytes', repr(block_bytes), valid)
+    return block_bytes // row
+
+def _sigmoid(
+    U: Tensor, V: Tensor, method: str, iterations: int, seed: int, block_bytes: int
+) -> Tensor:  # [], float64
     "‖Y q‖² for Y = sigmoid(U Vᵀ), q by the named method."
     w = torch.promote_types(U.dtype, torch.float32)
-    row = len(V) * w.itemsize
-    _check(block_bytes >= row, 'block_bytes', block_bytes, f'at least {row}, the scores of one user')
-    rows, (start, k) = block_bytes // row, _start(U, method, iterations, seed)
+    rows = _block_rows(V, block_bytes, w)
+    start, k = _start(U, method, iterations, seed)
     with torch.no_grad(), torch.autocast(U.device.type, enabled=False):
-        kept = next(_scores(U, V, rows))[1] if 2 * len(U) <= rows else None     # twice: the backward pass needs a second one
-        q = _unit(sum((Y.T @ s).double() for (_, Y), s in zip(_scores(U, V, rows, kept), start.to(w).split(rows)))).to(w)
-        for _ in range(k): q = _unit(sum((Y.T @ (Y @ q)).double() for _, Y in _scores(U, V, rows, kept))).to(w)
+        fits = 2 * len(U) <= rows                   # twice: the backward pass needs one
+        kept = next(_scores(U, V, rows))[1] if fits else None
+        blocks = lambda: _scores(U, V, rows, kept)
+        weights = start.to(w).split(rows)
+        q = sum((Y.T @ s).double() for (_, Y), s in zip(blocks(), weights))
+        q = _unit(q).to(w)
+        for _ in range(k):
+            q = _unit(sum((Y.T @ (Y @ q)).double() for _, Y in blocks())).to(w)
         _finite(q, U, V)
     return _SigmoidEnergy.apply(U, V, q, rows, kept)
 
 # %% ../nbs/04_spectral_norm.ipynb #effdd303
 def spectral_penalty(
-    U: Tensor,                     # (n, d) user factors, all users or a batch of them
-    V: Tensor,                     # (m, d) item factors
-    method: str = 'exact',         # exact | popularity | power | random
-    activation: str | None = None, # None: raw scores; 'sigmoid': the released code (not with `exact`)
+    U: Tensor,  # (n, d) user factors: all, or a batch's distinct ones (`.unique()`)
+    V: Tensor,  # (m, d) item factors, same dtype and device
+    method: str = 'exact',  # exact | popularity | power | random, see `NORMS`
+    # None: raw scores; 'sigmoid': the released code (not with `exact`)
+    activation: str | None = None,
     *,
-    iterations: int = 3,           # ≥ 1, power steps of `power` and `random`
-    seed: int = 0,                 # of the start of `random`
-    through: bool = False,         # let the gradient flow through q (raw scores only)
-    block_bytes: int = 2**26,      # with an activation: the most that scores take at a time, in bytes
-) -> Tensor:                       # [], the dtype of U, float32 for half precision
-    "σ₁² of the scores, the term that β multiplies (paper, section 4; released code with `activation='sigmoid'`)."
-    if activation is None: value = _norm(U, V, method, iterations, seed, through).square()
-    else:
-        _factors(U, V); _options(method, iterations)
-        _check(activation == 'sigmoid', 'activation', repr(activation), "None or 'sigmoid'")
-        _check(method != 'exact', 'method', "'exact' with an activation, which breaks the low rank", "'popularity', 'power' or 'random'")
-        _check(not through, 'through', 'True with an activation', 'False: q is held fixed, as in the released code')
-        value = _sigmoid(U, V, method, iterations, seed, block_bytes)
+    iterations: int = 3,    # 1 … 100,000, power steps of `power` and `random`
+    seed: int = 0,          # ≥ 0, of the start of `random`
+    through: bool = False,  # let the gradient flow through q (raw scores only)
+    # with an activation: the most that scores take at a time, in bytes
+    block_bytes: int = 2**26,
+) -> Tensor:  # [], the dtype of U, float32 for half precision
+    """σ₁² of the scores, the term that β multiplies (paper, section 4).
+
+    With `activation='sigmoid'` the term of the released code. β weighs it against a
+    loss *summed* over the pairs of a batch: `loss.sum() + β * penalty`. With a mean
+    over B pairs divide β by B: `loss.mean() + β / B * penalty`. With accumulation over
+    a batches that is `(loss.mean() + β / B * penalty) / a` in each, B the pairs of
+    one. σ₁² grows with the number of rows, so batch size matters. A user who is given
+    twice counts twice.
+
+    Raises as `spectral_norm` does: σ₁² leaves the range of float32 at σ₁ = 1.8e19."""
+    _factors(U, V); _options(method, iterations, seed, through)
+    _check(_whole(block_bytes, 1, 2**63 - 1), 'block_bytes', repr(block_bytes),
+           'at least 1, an integer')
+    if activation is None:
+        sigma = _norm(U, V, method, iterations, seed, through)
+        return _answer(sigma.square(), sigma, U, V)
+    known = isinstance(activation, str) and activation == 'sigmoid'
+    _check(known, 'activation', repr(activation), "None or 'sigmoid'")
+    found = "'exact' with an activation, which breaks the low rank"
+    _check(method != 'exact', 'method', found, "'popularity', 'power' or 'random'")
+    held = 'False: q is held fixed, as in the released code'
+    _check(not through, 'through', 'True with an activation', held)
+    value = _sigmoid(U, V, method, iterations, seed, block_bytes)
     return value.to(torch.promote_types(U.dtype, torch.float32))
 
 # %% ../nbs/04_spectral_norm.ipynb #f8600c72
 @torch.no_grad()
 def spectrum(
-    U: Tensor,  # (n, d)
-    V: Tensor,  # (m, d)
-) -> Tensor:    # (d,) descending
-    "All d singular values of U Vᵀ (those beyond min(n, m, d) are 0), by thin QR; no gradient."
+    U: Tensor,  # (n, d) user factors
+    V: Tensor,  # (m, d) item factors, same dtype and device
+) -> Tensor:    # (d,) descending, the dtype of U, float32 for half precision
+    """All d singular values of U Vᵀ, by thin QR; those beyond min(n, m, d) are 0.
+
+    No gradient. Raises as `spectral_norm` does."""
     _factors(U, V)
     R, S = _root(U, True), _root(V, True)
     _finite(R.abs().max() * S.abs().max(), U, V)
     M = R @ S.T
     scale = _safe(M.abs().max())
     values = scale * torch.linalg.svdvals(M / scale)
-    return torch.cat([values, values.new_zeros(U.shape[1] - len(values))]).to(torch.promote_types(U.dtype, torch.float32))
+    _answer(values[0], values[0], U, V)
+    values = torch.cat([values, values.new_zeros(U.shape[1] - len(values))])
+    return values.to(torch.promote_types(U.dtype, torch.float32))
 
 # %% ../nbs/04_spectral_norm.ipynb #cd9f651d
 def _popularity(popularity, V: Tensor) -> Tensor:  # (m,), float64
-    r = torch.as_tensor(popularity, dtype=torch.float64, device=V.device)
-    _check(r.shape == V.shape[:1], 'popularity', f'shape {tuple(r.shape)}', f'({len(V)},), one number an item')
-    _check(bool(r.isfinite().all() and (r != 0).any()), 'popularity', 'NaN, infinite or only zero entries', 'finite numbers, not all zero')
+    "One number an item, checked."
+    try: r = torch.as_tensor(popularity)
+    except (TypeError, ValueError, RuntimeError, KeyError): r = None
+    found, valid = type(popularity).__name__, f'({len(V)},), one number an item'
+    fine = r is not None and not r.is_complex()
+    _check(fine, 'popularity', found, valid, TypeError)
+    r = r.to(V.device, torch.float64)
+    _check(r.shape == V.shape[:1], 'popularity', f'shape {tuple(r.shape)}', valid)
+    fine = bool(r.isfinite().all() and (r != 0).any())
+    found, valid = 'NaN, infinite or only zero entries', 'finite numbers, not all zero'
+    _check(fine, 'popularity', found, valid)
     return r
 
 @torch.no_grad()
 def _principal(U: Tensor, V: Tensor, r: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     "σ₁, p₁, q₁ in float64."
     sigma, a, _, b, _ = _exact(U, V)
-    p, q = (_product(X, c) if sigma > 0 else X.new_ones(len(X), dtype=torch.float64) for X, c in ((U, a), (V, b)))
+    ones = lambda X: X.new_ones(len(X), dtype=torch.float64)
+    p, q = (_product(X, c) if sigma > 0 else ones(X) for X, c in ((U, a), (V, b)))
     sign = -1. if (q.sum() if r is None else q @ r) < 0 else 1.
     return sigma, sign * _unit(p), sign * _unit(q)
 
+# %% ../nbs/04_spectral_norm.ipynb #c57f2bd1
 def principal_vectors(
-    U: Tensor,         # (n, d)
-    V: Tensor,         # (m, d)
-    popularity=None,   # (m,) array or tensor: the sign is chosen so that q₁ · popularity ≥ 0; without it, q₁ · 1 ≥ 0
+    U: Tensor,         # (n, d) user factors
+    V: Tensor,         # (m, d) item factors, same dtype and device
+    # (m,) array or tensor: makes q₁ · popularity ≥ 0; without it, q₁ · 1 ≥ 0
+    popularity=None,
 ) -> tuple[Tensor, Tensor]:  # p₁ (n,), q₁ (m,), unit
-    "First left and right singular vector of U Vᵀ; no gradient. Constant vectors if U Vᵀ = 0."
+    """First left and right singular vector of U Vᵀ; constant vectors if U Vᵀ = 0.
+
+    No gradient. Raises as `spectral_norm` does, and for a popularity that is not one
+    finite number an item, or zero throughout."""
     _factors(U, V)
-    _, p, q = _principal(U, V, None if popularity is None else _popularity(popularity, V))
+    r = None if popularity is None else _popularity(popularity, V)
+    _, p, q = _principal(U, V, r)
     return tuple(x.to(torch.promote_types(U.dtype, torch.float32)) for x in (p, q))
 
+# %% ../nbs/04_spectral_norm.ipynb #f310d99c
 def popularity_alignment(
-    U: Tensor,     # (n, d)
-    V: Tensor,     # (m, d)
+    U: Tensor,     # (n, d) user factors
+    V: Tensor,     # (m, d) item factors, same dtype and device
     popularity,    # (m,) array or tensor, for example counts of train interactions
 ) -> float:        # in [0, 1]; NaN if U Vᵀ = 0, which has no direction
-    "cos(q₁, r): how much the first right singular vector is the popularity (paper, effect 1)."
+    """cos(q₁, r): how much the first right singular vector is popularity (effect 1).
+
+    Raises as `principal_vectors` does."""
     _factors(U, V)
     r = _popularity(popularity, V)
     sigma, _, q = _principal(U, V, r)
@@ -545,24 +802,37 @@ def _triton() -> SimpleNamespace | None:
     except ImportError: return None
     if tuple(map(int, triton.__version__.split('.')[:2])) < (3, 6): return None
 
-    @triton.jit(do_not_specialize=['n', 'blocks'])         # batches of any size share a kernel
-    def gram(X, out, n, blocks, row, col, d: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, WAY: tl.constexpr):
-        "out[program] = XᵀX over every `programs`-th block of ROWS rows, a tile of D × D on or below the diagonal."
-        program, i, j = tl.program_id(0).to(tl.int64), tl.program_id(1) * D + tl.arange(0, D), tl.program_id(2) * D + tl.arange(0, D)
+    @triton.jit(do_not_specialize=['n', 'blocks'])  # batches of any size share a kernel
+    def gram(X, out, n, blocks, row, col, d: tl.constexpr, D: tl.constexpr,
+             WIDTH: tl.constexpr, ROWS: tl.constexpr, WAY: tl.constexpr):
+        "out[program] = XᵀX over its blocks of rows, a tile on or below the diagonal."
+        program, i, j = (tl.program_id(0).to(tl.int64),
+                         tl.program_id(1) * D + tl.arange(0, D),
+                         tl.program_id(2) * D + tl.arange(0, D))
         if tl.program_id(1) >= tl.program_id(2):
             A, low = tl.zeros((D, D), tl.float64), tl.zeros((D, D), tl.float32)
-            if WAY == 'halves':                             # powers of two that bring the first block's columns to [1, 2)
+            if WAY == 'halves':  # powers of two: the first block's columns to [1, 2)
                 r = program * ROWS + tl.arange(0, ROWS)
-                x = tl.load(X + r[:, None] * row + i[None, :] * col, (r < n)[:, None] & (i < d)[None, :], 0.)
-                y = tl.load(X + r[:, None] * row + j[None, :] * col, (r < n)[:, None] & (j < d)[None, :], 0.)
-                e, f = tl.max(tl.abs(x), 0).to(tl.int32, bitcast=True) >> 23, tl.max(tl.abs(y), 0).to(tl.int32, bitcast=True) >> 23
-                e, f = tl.where((e > 0) & (e < 254), e, 127), tl.where((f > 0) & (f < 254), f, 127)
-                s, t = ((254 - e) << 23).to(tl.float32, bitcast=True), ((254 - f) << 23).to(tl.float32, bitcast=True)
+                x = tl.load(X + r[:, None] * row + i[None, :] * col,
+                            (r < n)[:, None] & (i < d)[None, :], 0.)
+                y = tl.load(X + r[:, None] * row + j[None, :] * col,
+                            (r < n)[:, None] & (j < d)[None, :], 0.)
+                e, f = (tl.max(tl.abs(x), 0).to(tl.int32, bitcast=True) >> 23,
+                        tl.max(tl.abs(y), 0).to(tl.int32, bitcast=True) >> 23)
+                e, f = (tl.where((e > 0) & (e < 254), e, 127),
+                        tl.where((f > 0) & (f < 254), f, 127))
+                s, t = (((254 - e) << 23).to(tl.float32, bitcast=True),
+                        ((254 - f) << 23).to(tl.float32, bitcast=True))
             for k in range(blocks):
                 r = (k * tl.num_programs(0) + program) * ROWS + tl.arange(0, ROWS)
-                x = tl.load(X + r[:, None] * row + i[None, :] * col, (r < n)[:, None] & (i < d)[None, :], 0.)
-                y = x if WIDTH == D else tl.load(X + r[:, None] * row + j[None, :] * col, (r < n)[:, None] & (j < d)[None, :], 0.)
-                if WAY == 'double': A = tl.dot(tl.trans(x.to(tl.float64)), y.to(tl.float64), A, out_dtype=tl.float64)
+                x = tl.load(X + r[:, None] * row + i[None, :] * col,
+                            (r < n)[:, None] & (i < d)[None, :], 0.)
+                y = x if WIDTH == D else tl.load(
+                    X + r[:, None] * row + j[None, :] * col,
+                    (r < n)[:, None] & (j < d)[None, :], 0.)
+                if WAY == 'double':
+                    A = tl.dot(tl.trans(x.to(tl.float64)), y.to(tl.float64), A,
+                               out_dtype=tl.float64)
                 elif WAY == 'half': A += tl.dot(tl.trans(x), y).to(tl.float64)
                 else:
                     x = x * s[None, :]
@@ -576,40 +846,54 @@ def _triton() -> SimpleNamespace | None:
                         g = y.to(tl.float16)
                         A += tl.dot(tl.trans(h), g).to(tl.float64)
                         low = tl.dot(tl.trans(l), g, low)
-                        low = tl.dot(tl.trans(h), ((y - g.to(tl.float32)) * 2048).to(tl.float16), low)
+                        low = tl.dot(
+                            tl.trans(h),
+                            ((y - g.to(tl.float32)) * 2048).to(tl.float16), low)
             if WAY == 'halves':
                 if WIDTH == D: low += tl.trans(low)
-                s, t = (e << 23).to(tl.float32, bitcast=True).to(tl.float64), (f << 23).to(tl.float32, bitcast=True).to(tl.float64)    # and back
+                s, t = ((e << 23).to(tl.float32, bitcast=True).to(tl.float64),  # back
+                        (f << 23).to(tl.float32, bitcast=True).to(tl.float64))
                 A = (A + low.to(tl.float64) * (1 / 2048)) * s[:, None] * t[None, :]
             tl.store(out + program * WIDTH * WIDTH + i[:, None] * WIDTH + j[None, :], A)
 
     @triton.jit(do_not_specialize=['n', 'blocks'])
-    def times(X, v, out, n, blocks, row, col, d: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr, WEIGHTS: tl.constexpr):
-        "out[program] = (Xᵀu, |u|²) over every `programs`-th block of rows, for u = v if WEIGHTS else X v."
+    def times(X, v, out, n, blocks, row, col, d: tl.constexpr, D: tl.constexpr,
+              ROWS: tl.constexpr, WEIGHTS: tl.constexpr):
+        "out[program] = (Xᵀu, |u|²) over its blocks of rows, u = v if WEIGHTS else X v."
         program, j = tl.program_id(0).to(tl.int64), tl.arange(0, D)
         g, w = tl.zeros((ROWS, D), tl.float64), tl.zeros((ROWS,), tl.float64)
         for k in range(blocks):
             r = (k * tl.num_programs(0) + program) * ROWS + tl.arange(0, ROWS)
-            x = tl.load(X + r[:, None] * row + j[None, :] * col, (r < n)[:, None] & (j < d)[None, :], 0.).to(tl.float64)
-            u = tl.load(v + r, r < n, 0.) if WEIGHTS else tl.sum(x * tl.load(v + j, j < d, 0.)[None, :], 1)
+            x = tl.load(X + r[:, None] * row + j[None, :] * col,
+                        (r < n)[:, None] & (j < d)[None, :], 0.).to(tl.float64)
+            u = (tl.load(v + r, r < n, 0.) if WEIGHTS
+                 else tl.sum(x * tl.load(v + j, j < d, 0.)[None, :], 1))
             g += x * u[:, None]
             w += u * u
         tl.store(out + program * (d + 1) + j, tl.sum(g, 0), j < d)
         tl.store(out + program * (d + 1) + d, tl.sum(w, 0))
 
     @triton.jit(do_not_specialize=['n'])
-    def outer(X, a, z, out, n, row, col, out_row, out_col, d: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr):
+    def outer(X, a, z, out, n, row, col, out_row, out_col, d: tl.constexpr,
+              D: tl.constexpr, ROWS: tl.constexpr):
         "out = (X a) zᵀ."
-        r, j = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS), tl.arange(0, D)
+        r, j = (tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS),
+                tl.arange(0, D))
         here = (r < n)[:, None] & (j < d)[None, :]
-        p = tl.sum(tl.load(X + r[:, None] * row + j[None, :] * col, here, 0.).to(tl.float64) * tl.load(a + j, j < d, 0.)[None, :], 1)
-        narrow: tl.constexpr = tl.float64 if out.dtype.element_ty == tl.float64 else tl.float32
+        p = tl.sum(
+            tl.load(X + r[:, None] * row + j[None, :] * col, here, 0.).to(tl.float64)
+            * tl.load(a + j, j < d, 0.)[None, :], 1)
+        narrow: tl.constexpr = (
+            tl.float64 if out.dtype.element_ty == tl.float64 else tl.float32)
         g = p.to(narrow)[:, None] * tl.load(z + j, j < d, 0.).to(narrow)[None, :]
-        tl.store(out + r[:, None] * out_row + j[None, :] * out_col, g.to(out.dtype.element_ty), here)
+        tl.store(out + r[:, None] * out_row + j[None, :] * out_col,
+                 g.to(out.dtype.element_ty), here)
 
     @triton.jit
-    def squared(A, B, out, d: tl.constexpr, D: tl.constexpr, MOST: tl.constexpr, HEAD: tl.constexpr):
-        "`_squared` by one program: out = (σ, share, off, κ, Σ parts² of p and of q, least and largest square), MOST purities, then a, z, b, y from HEAD on."
+    def squared(A, B, out, d: tl.constexpr, D: tl.constexpr, MOST: tl.constexpr,
+                HEAD: tl.constexpr):
+        """`_squared` by one program. out: σ, share, off, κ, Σ parts² of p and of q,
+        least and largest square, MOST purities, then a, z, b, y from HEAD on."""
         i, j, c = tl.arange(0, D)[:, None], tl.arange(0, D)[None, :], tl.arange(0, D)
         eye, here = i == j, (i < d) & (j < d)
         A, B = tl.load(A + i * d + j, here, 0.), tl.load(B + i * d + j, here, 0.)
@@ -630,7 +914,8 @@ def _triton() -> SimpleNamespace | None:
         y = tl.sum(A * z[None, :], 1)
         wz, zy = tl.sum(w * z, 0), tl.sum(z * y, 0)
         length, sigma = tl.sqrt(wz), tl.sqrt(zy / wz)
-        a, b, z, y = z / length / sigma, y / length / (sigma * sigma), z / length, y / length / sigma
+        a, b, z, y = (z / length / sigma, y / length / (sigma * sigma), z / length,
+                      y / length / sigma)
         u, v = tl.sum(tl.where(eye, A, 0.), 1), tl.sum(tl.where(eye, B, 0.), 1)
         p, q = tl.abs(a) * tl.sqrt(u), tl.abs(b) * tl.sqrt(v)
         tl.store(out, sigma)
@@ -639,7 +924,8 @@ def _triton() -> SimpleNamespace | None:
         tl.store(out + 3, tl.maximum(tl.sum(p, 0), tl.sum(q, 0)))
         tl.store(out + 4, tl.sum(p * p, 0))
         tl.store(out + 5, tl.sum(q * q, 0))
-        tl.store(out + 6, tl.minimum(tl.min(tl.where(c < d, u, float('inf')), 0), tl.min(tl.where(c < d, v, float('inf')), 0)))
+        tl.store(out + 6, tl.minimum(tl.min(tl.where(c < d, u, float('inf')), 0),
+                                     tl.min(tl.where(c < d, v, float('inf')), 0)))
         tl.store(out + 7, tl.maximum(tl.max(u, 0), tl.max(v, 0)))
         tl.store(out + HEAD + c, a, c < d)
         tl.store(out + HEAD + d + c, z, c < d)
@@ -648,12 +934,12 @@ def _triton() -> SimpleNamespace | None:
 
     return SimpleNamespace(gram=gram, times=times, outer=outer, squared=squared)
 
-
 # %% ../nbs/04_spectral_norm.ipynb #7a1e0c02
 @lru_cache
 def _multiprocessors(device: torch.device) -> int:
     "How many a GPU has; 0 if the kernels cannot run there."
-    if not torch.version.cuda or torch.cuda.get_device_capability(device) < (8, 0) or _triton() is None: return 0
+    cuda = torch.version.cuda and torch.cuda.get_device_capability(device) >= (8, 0)
+    if not cuda or _triton() is None: return 0
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 def _padded(d: int, least: int = 1) -> int:
@@ -661,55 +947,80 @@ def _padded(d: int, least: int = 1) -> int:
     return max(1 << (d - 1).bit_length(), least)
 
 class _Fused:
-    "`_gram`, `_times`, `_weighted`, `_outer` and `_squared` by Triton: X is read once, as it is, and converted in registers."
+    """`_gram`, `_times`, `_weighted`, `_outer` and `_squared` by Triton.
+
+    X is read once, as it is, and converted in registers."""
     @staticmethod
     def _blocks(X: Tensor, rows: int, per: float) -> tuple[int, int]:
-        "Programs, `per` on a multiprocessor but not more than there are blocks, and blocks for each."
+        "Programs, `per` on a multiprocessor and none without a block; blocks for each."
         blocks = -(-len(X) // rows)
         programs = max(min(int(_multiprocessors(X.device) * per), blocks), 1)
         return programs, -(-blocks // programs)
 
     @staticmethod
+    def _stages(X: Tensor, size: int, most: int) -> int:
+        "Blocks under way: as many as shared memory holds, of `size` numbers each."
+        properties = torch.cuda.get_device_properties(X.device)
+        shared = properties.shared_memory_per_block_optin - 2**15
+        return max(min(most, shared // (size * X.element_size())), 1)
+
+    @staticmethod
     def gram(X: Tensor, dtype: torch.dtype, rows: int = 64) -> Tensor:
         (n, d), D = X.shape, min(_padded(X.shape[1], 16), 64)
         tiles = -(-d // D)
-        way = 'double' if dtype == torch.float64 else 'halves' if X.dtype == torch.float32 else 'half'
-        per, warps, stages = dict(halves=(2, 8, 4), half=(3, 4, 4), double=(2, 4, 3))[way]
-        shared = torch.cuda.get_device_properties(X.device).shared_memory_per_block_optin - 2**15
-        stages = max(min(stages, shared // (rows * D * X.element_size() * (1 if tiles == 1 else 2))), 1)    # blocks under way
+        if dtype == torch.float64: way = 'double'
+        else: way = 'halves' if X.dtype == torch.float32 else 'half'
+        settings = dict(halves=(2, 8, 4), half=(3, 4, 4), double=(2, 4, 3))
+        per, warps, stages = settings[way]
+        stages = _Fused._stages(X, rows * D * (1 if tiles == 1 else 2), stages)
         programs, blocks = _Fused._blocks(X, rows, 2 * per / (tiles * (tiles + 1)))
         out = X.new_empty(programs, tiles * D, tiles * D, dtype=torch.float64)
+        kernel = _triton().gram[programs, tiles, tiles]
         with torch.cuda.device(X.device):
-            _triton().gram[programs, tiles, tiles](X, out, n, blocks, *X.stride(), d, D, tiles * D, rows, way, num_warps=warps, num_stages=stages)
+            kernel(X, out, n, blocks, *X.stride(), d, D, tiles * D, rows, way,
+                   num_warps=warps, num_stages=stages)
         A = out.sum(0)[:d, :d]
         return A.contiguous() if tiles == 1 else A.tril() + A.tril(-1).T
 
     @staticmethod
-    def times(X: Tensor, v: Tensor, weights: bool = False, size: int = 2048, per: int = 4, warps: int = 8) -> tuple[Tensor, Tensor]:
+    def times(
+        X: Tensor, v: Tensor, weights: bool = False, size: int = 2048, per: int = 4,
+        warps: int = 8,
+    ) -> tuple[Tensor, Tensor]:
         (n, d), D = X.shape, _padded(X.shape[1])
         programs, blocks = _Fused._blocks(X, size // D, per)
         out = X.new_empty(programs, d + 1, dtype=torch.float64)
-        with torch.cuda.device(X.device): _triton().times[programs,](X, v.contiguous(), out, n, blocks, *X.stride(), d, D, size // D, weights, num_warps=warps)
+        kernel = _triton().times[programs,]
+        with torch.cuda.device(X.device):
+            kernel(X, v.contiguous(), out, n, blocks, *X.stride(), d, D, size // D,
+                   weights, num_warps=warps)
         out = out.sum(0)
         return out[:-1], out[-1].sqrt()
 
     @staticmethod
-    def outer(X: Tensor, a: Tensor, z: Tensor, size: int = 4096, warps: int = 4) -> Tensor:
+    def outer(
+        X: Tensor, a: Tensor, z: Tensor, size: int = 4096, warps: int = 4
+    ) -> Tensor:
         (n, d), D, out = X.shape, _padded(X.shape[1]), torch.empty_like(X)
+        kernel = _triton().outer[-(-n * D // size),]
         with torch.cuda.device(X.device):
-            _triton().outer[-(-n * D // size),](X, a.contiguous(), z.contiguous(), out, n, *X.stride(), *out.stride(), d, D, size // D, num_warps=warps)
+            kernel(X, a.contiguous(), z.contiguous(), out, n, *X.stride(),
+                   *out.stride(), d, D, size // D, num_warps=warps)
         return out
 
     @staticmethod
     def squared(A: Tensor, B: Tensor, head: int = 8 + _SQUARINGS) -> tuple | None:
         d = len(A)
         out = A.new_empty(head + 4 * d)
+        kernel = _triton().squared[1,]
         with torch.cuda.device(A.device):
-            _triton().squared[1,](A.contiguous(), B.contiguous(), out, d, _padded(d, 16), _SQUARINGS, head, num_warps=8)
+            kernel(A.contiguous(), B.contiguous(), out, d, _padded(d, 16), _SQUARINGS,
+                   head, num_warps=8)
         _, share, off, kappa, *rest = out[:head].tolist()
         parts, squares, purities = rest[:2], rest[2:4], rest[4:]
         steps = next((k + 1 for k, c in enumerate(purities) if not c <= 1 - 1e-4), 0)
-        if not (steps and purities[steps - 1] > 0 and share > 0 and off < 1e-8): return None
+        found = steps and purities[steps - 1] > 0
+        if not (found and share > 0 and off < 1e-8): return None
         gap, spread = _gaps(share, purities[:steps], d)
-        return (out[0], *out[head:].split(d), gap, spread, *squares, kappa, parts) if gap > 0 else None
-
+        if not gap > 0: return None
+        return out[0], *out[head:].split(d), gap, spread, *squares, kappa, parts

@@ -7,6 +7,7 @@ __all__ = ['top_singular', 'principal_direction', 'alignment', 'proof', 'alignme
 
 # %% ../nbs/02_principal_vector.ipynb #4680aa71
 import time
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -22,233 +23,377 @@ from .core import check, choose, command, progress, provenance, save_json
 from .data import DATASETS, Interactions, load_dataset
 
 # %% ../nbs/02_principal_vector.ipynb #0cb6506a
-def _zero_one(Y) -> sp.csr_array:
-    "Y as a binary CSR matrix in float64; an error that says what is wrong with it otherwise."
+def _zero_one(Y, arg: str = 'Y') -> sp.csr_array:
+    "Y as a binary CSR matrix in float64; an error that says what is wrong otherwise."
     if isinstance(Y, Interactions): Y = Y.train
-    check(sp.issparse(Y) and Y.ndim == 2, 'Y', type(Y).__name__, 'a two-dimensional scipy sparse matrix or Interactions', TypeError)
+    valid = 'a two-dimensional scipy sparse matrix or Interactions'
+    found = type(Y).__name__
+    check(sp.issparse(Y) and Y.ndim == 2, arg, found, valid, TypeError)
+    real = Y.dtype.kind in 'biuf'
+    check(real, arg, str(Y.dtype), 'a matrix of real numbers', TypeError)
     Y = sp.csr_array(Y, dtype=float, copy=True)
     Y.sum_duplicates(); Y.eliminate_zeros()
     bad = Y.data[Y.data != 1]
-    check(bad.size == 0, 'Y', f'{bad.size} entries such as {bad[:1].tolist()}', 'a binary matrix: entries 0 and 1, no duplicates')
-    check(Y.nnz > 0, 'Y', 'no interaction', 'at least one: an all-zero matrix has no principal direction')
+    found = f'{bad.size} entries such as {bad[:1].tolist()}'
+    check(bad.size == 0, arg, found, 'a binary matrix: entries 0 and 1, no duplicates')
+    valid = 'at least one: an all-zero matrix has no principal direction'
+    check(Y.nnz > 0, arg, 'no interaction', valid)
     return Y
+
+def _own(x):
+    "A tensor as one that an array can be made of; anything else as it is."
+    if not hasattr(x, 'detach'): return x
+    x = x.detach().cpu()
+    return x.float() if x.is_floating_point() and x.element_size() == 2 else x
+
+def _numbers(x, arg: str, valid: str) -> np.ndarray:  # float64
+    "x, an array or a tensor of real numbers, checked for nothing else."
+    try: out = np.asarray(_own(x))
+    except (TypeError, ValueError, RuntimeError): out = np.array(None)
+    check(out.dtype.kind in 'biuf', arg, type(x).__name__, valid, TypeError)
+    return out.astype(float)
 
 def _popularity(r, m: int | None = None) -> np.ndarray:  # (m,) float64
     "Item counts, checked."
-    r = np.asarray(r, float)
-    check(r.ndim == 1 and m in (None, len(r)), 'r', f'shape {r.shape}', f'({m or "m"},), one count an item')
-    check(bool(np.isfinite(r).all() and (r >= 0).all()), 'r', 'negative, NaN or infinite counts', 'counts ≥ 0')
+    valid = f'({m or "m"},), one count an item'
+    r = _numbers(r, 'r', valid)
+    check(r.ndim == 1 and m in (None, len(r)), 'r', f'shape {r.shape}', valid)
+    fine = bool(np.isfinite(r).all() and (r >= 0).all())
+    check(fine, 'r', 'negative, NaN or infinite counts', 'counts ≥ 0')
     check(bool(r.any()), 'r', 'all counts zero', 'at least one interaction')
     return r
 
 # %% ../nbs/02_principal_vector.ipynb #609ff97c
-def _leading(A: sp.csr_array, k: int, known=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "k leading triples of A as P (n, k), s (k,), Q (m, k); with `known` = (p₁, σ₁, q₁), the k next ones."
-    if A.shape[0] > A.shape[1]: Q, s, P = _leading(A.T.tocsr(), k, known and known[::-1]); return P, s, Q
+def _leading(
+    A: sp.csr_array, k: int, known=None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "k leading triples P (n, k), s (k,), Q (m, k); after `known` = (p₁, σ₁, q₁)."
+    if A.shape[0] > A.shape[1]:
+        Q, s, P = _leading(A.T.tocsr(), k, known and known[::-1])
+        return P, s, Q
     n, B = A.shape[0], A.T.tocsr()
-    p, s2 = (known[0], 2 * known[1]**2) if known else (np.zeros(n), 0.)    # twice: what is known goes below zero, and to the end
-    if n <= max(512, 2 * k): W = np.linalg.eigh((A @ B).toarray() - s2 * np.outer(p, p))[1][:, -k:]
+    # twice: what is known goes below zero, and to the end
+    p, s2 = (known[0], 2 * known[1]**2) if known else (np.zeros(n), 0.)
+    if n <= max(512, 2 * k):
+        W = np.linalg.eigh((A @ B).toarray() - s2 * np.outer(p, p))[1][:, -k:]
     else:
-        gram = LinearOperator((n, n), lambda x: A @ (B @ x) - (s2 * (p @ x.ravel())) * p.reshape(x.shape), dtype=float)
-        W = eigsh(gram, k, which='LA', v0=np.random.default_rng(0).random(n))[1]    # a fixed start: the same result every time
+        def gram(x): return A @ (B @ x) - (s2 * (p @ x.ravel())) * p.reshape(x.shape)
+        start = np.random.default_rng(0).random(n)      # fixed: always the same result
+        W = eigsh(LinearOperator((n, n), gram, dtype=float), k, which='LA', v0=start)[1]
     Q, s, Rt = np.linalg.svd(B @ W, full_matrices=False)
     return W @ Rt.T, s, Q
 
 # %% ../nbs/02_principal_vector.ipynb #e6872ffa
-def _perron(Y: sp.csr_array) -> tuple[np.ndarray, float, np.ndarray]:  # p₁ (n,) ≥ 0, σ₁, q₁ (m,) ≥ 0
-    "The leading triple; of several, the projection of r onto their space."
-    n, m = Y.shape
-    label = connected_components(sp.block_array([[None, Y], [Y.T, None]]), directed=False)[1]
+def _components(Y: sp.csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Component of each user and item, and a bound above the σ₁ of each component."
+    n = len(Y.indptr) - 1
+    graph = sp.block_array([[None, Y], [Y.T, None]])
+    label = connected_components(graph, directed=False)[1]
     degree = np.concatenate([Y.sum(1), Y.sum(0)])
     rows, cols = np.zeros(label.max() + 1), np.zeros(label.max() + 1)
-    np.maximum.at(rows, label[:n], degree[:n]); np.maximum.at(cols, label[n:], degree[n:])
-    bound, found, best = np.sqrt(rows * cols), [], 0.
+    np.maximum.at(rows, label[:n], degree[:n])
+    np.maximum.at(cols, label[n:], degree[n:])
+    return label[:n], label[n:], np.sqrt(rows * cols)
+
+def _perron(Y: sp.csr_array) -> tuple[np.ndarray, float, np.ndarray]:
+    "p₁ (n,) ≥ 0, σ₁, q₁ (m,) ≥ 0; of several, the projection of r onto their space."
+    n, m = Y.shape
+    of_user, of_item, bound = _components(Y)
+    found, best = [], 0.
     for c in np.argsort(-bound, kind='stable'):
         if bound[c] < best * (1 - 1e-10) or bound[c] == 0: break
-        u, i = np.flatnonzero(label[:n] == c), np.flatnonzero(label[n:] == c)
+        u, i = np.flatnonzero(of_user == c), np.flatnonzero(of_item == c)
         P, s, Q = _leading(Y[u][:, i] if len(u) < n or len(i) < m else Y, 1)
-        found.append((s[0], u, i, abs(P[:, 0]), abs(Q[:, 0]))); best = max(best, s[0])
+        found.append((s[0], u, i, abs(P[:, 0]), abs(Q[:, 0])))
+        best = max(best, s[0])
     p, q = np.zeros(n), np.zeros(m)
     for s, u, i, pc, qc in found:
-        if s >= best * (1 - 1e-10): p[u], q[i] = pc * pc.sum(), qc * pc.sum()   # weights rᵀq_c = σ₁ 1ᵀp_c, up to σ₁
+        if s < best * (1 - 1e-10): continue
+        p[u], q[i] = pc * pc.sum(), qc * pc.sum()   # weights rᵀq_c = σ₁ 1ᵀp_c, over σ₁
     return p / np.linalg.norm(p), float(best), q / np.linalg.norm(q)
 
-def top_singular(
-    Y,            # (n, m) binary scipy sparse matrix, or Interactions (their train part)
-    k: int = 1,   # 1 … rank of Y
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # P (n, k), σ (k,) descending, Q (m, k)
-    "The k leading singular triples, exactly and repeatably; never dense. Signs: p₁ ≥ 0, q₁ ≥ 0, and q_k · r ≥ 0 for all k."
-    Y = _zero_one(Y)
+def _triples(Y: sp.csr_array, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Up to k leading triples of a binary matrix, as many as it has."
     users, items = (np.flatnonzero(Y.sum(a)) for a in (1, 0))
-    most = min(len(users), len(items))
-    check(isinstance(k, int) and 1 <= k <= most, 'k', k, f'an integer from 1 to {most}, the smaller number of users and items with interactions')
     A = Y[users][:, items] if (len(users), len(items)) != Y.shape else Y
     p, s, q = _perron(A)
     P, S, Q = p[:, None], np.array([s]), q[:, None]
     if k > 1:
         more = _leading(A, k - 1, (p, s, q))
         sign = np.where(more[2].T @ A.sum(0) < 0, -1., 1.)
-        P, S, Q = np.column_stack([P, more[0] * sign]), np.append(S, more[1]), np.column_stack([Q, more[2] * sign])
+        P, S = np.column_stack([P, more[0] * sign]), np.append(S, more[1])
+        Q = np.column_stack([Q, more[2] * sign])
     rank = int((S > 1e-10 * s).sum())
-    check(rank == k, 'k', k, f'an integer from 1 to {rank}, the rank of Y')
-    out = np.zeros((Y.shape[0], k)), S, np.zeros((Y.shape[1], k))
-    out[0][users], out[2][items] = P, Q
+    out = np.zeros((Y.shape[0], rank)), S[:rank], np.zeros((Y.shape[1], rank))
+    out[0][users], out[2][items] = P[:, :rank], Q[:, :rank]
     return out
 
+# %% ../nbs/02_principal_vector.ipynb #bdf7b386
+def _most(Y: sp.csr_array) -> int:
+    "The smaller number of users and items with interactions: no rank is larger."
+    return min(int((Y.sum(a) > 0).sum()) for a in (0, 1))
+
+def _whole(x, least: int, most: float = np.inf) -> bool:
+    "Is x an integer from `least` to `most`?"
+    return isinstance(x, Integral) and not isinstance(x, bool) and least <= x <= most
+
+def top_singular(
+    Y,            # (n, m) binary scipy sparse matrix, or Interactions (train is meant)
+    k: int = 1,   # 1 … rank of Y
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # P (n, k), σ (k,) descending, Q (m, k)
+    """The k leading singular triples, exactly and repeatably; never dense.
+
+    Signs: p₁ ≥ 0, q₁ ≥ 0, and q_k · r ≥ 0 for all k. Raises `TypeError` for what is no
+    sparse matrix, `ValueError` for one that is not binary, or empty, and for a k beyond
+    its rank."""
+    Y = _zero_one(Y)
+    most = _most(Y)
+    valid = f'an integer from 1 to {most}, the smaller number of users and items '
+    check(_whole(k, 1, most), 'k', k, valid + 'with interactions')
+    P, S, Q = _triples(Y, k)
+    check(len(S) == k, 'k', k, f'an integer from 1 to {len(S)}, the rank of Y')
+    return P, S, Q
+
 # %% ../nbs/02_principal_vector.ipynb #c0cd9b40
+def _pair(U, V) -> tuple[np.ndarray, np.ndarray]:  # (n, d), (m, d) float64
+    "Factors, arrays or tensors, checked."
+    out = []
+    for arg, X in (('U', U), ('V', V)):
+        X = _numbers(X, arg, 'a matrix (rows, d) of real numbers')
+        fine = X.ndim == 2 and X.size > 0
+        check(fine, arg, f'shape {X.shape}', 'a matrix (rows, d), d ≥ 1')
+        bad = int((~np.isfinite(X)).sum())
+        check(bad == 0, arg, f'{bad} NaN or infinite entries', 'finite entries')
+        out.append(X)
+    (_, d), (_, e) = (X.shape for X in out)
+    found = f'shapes {out[0].shape}, {out[1].shape}'
+    check(d == e, 'U, V', found, 'matrices (n, d) and (m, d)')
+    return tuple(out)
+
 def _sigmoid_direction(U: np.ndarray, V: np.ndarray) -> np.ndarray:  # (m,) ≥ 0
-    "q₁ of sigmoid(U Vᵀ): Lanczos on the item side, scores in blocks of 16 MB; they are positive, so q₁ is too."
+    "q₁ of sigmoid(U Vᵀ): Lanczos over items, scores in blocks of 16 MB; all positive."
     U, V = U.astype(np.float32), V.astype(np.float32)
     step, m = max(2**22 // len(V), 1), len(V)
     def gram(x):
         out, x = np.zeros(m, np.float32), x.ravel().astype(np.float32)
-        for a in range(0, len(U), step): B = expit(U[a:a + step] @ V.T); out += B.T @ (B @ x)
+        for a in range(0, len(U), step):
+            B = expit(U[a:a + step] @ V.T)
+            out += B.T @ (B @ x)
         return out
     if m == 1: return np.ones(1)
     if m <= 10: return abs(np.linalg.svd(expit(U @ V.T))[2][0])
     operator = LinearOperator((m, m), gram, dtype=np.float32)
-    return abs(eigsh(operator, 1, which='LA', v0=np.ones(m, np.float32), ncv=10, tol=1e-6)[1][:, 0]).astype(float)
+    start = np.ones(m, np.float32)
+    q = eigsh(operator, 1, which='LA', v0=start, ncv=10, tol=1e-6)[1][:, 0]
+    return abs(q).astype(float)
 
+# %% ../nbs/02_principal_vector.ipynb #ca073ac1
 def principal_direction(
-    scores,                       # (n, m) binary sparse Y or Interactions; or factors (U (n, d), V (m, d)), arrays or tensors
-    r=None,                       # (m,) popularity ≥ 0; default for Y: its column sums; required for factors
+    # (n, m) binary sparse Y or Interactions; or factors (U (n, d), V (m, d))
+    scores,
+    r=None,  # (m,) popularity ≥ 0; default for Y: its column sums; required for factors
     activation: str | None = None,   # for factors: None (raw scores) or 'sigmoid'
 ) -> tuple[np.ndarray, np.ndarray]:  # q₁ (m,), a unit vector with q₁ · r ≥ 0; r (m,)
-    "First right singular vector of a score matrix, and the popularity it is compared with."
-    choose({'None': 0, 'sigmoid': 0}, str(activation), 'activation')
+    """First right singular vector of scores, and the popularity it is compared with.
+
+    Factors are a tuple of two arrays or tensors. Raises `ValueError` or `TypeError` for
+    what is neither, for NaN, and for a popularity that does not fit."""
+    known = isinstance(activation, str) and activation == 'sigmoid'
+    check(activation is None or known, 'activation', activation, 'one of None, sigmoid')
     if not isinstance(scores, tuple):
+        Y = _zero_one(scores, 'scores')
         check(activation is None, 'activation', activation, 'None for interactions')
-        Y = _zero_one(scores)
         r = _popularity(Y.sum(0) if r is None else r, Y.shape[1])
         return top_singular(Y)[2][:, 0], r
-    check(len(scores) == 2 and r is not None, 'r', r, 'the popularity (m,) that q₁ of the factors (U, V) is compared with')
-    r = _popularity(r, len(scores[1]))
-    if activation: return _sigmoid_direction(*(np.asarray(X.detach().cpu() if hasattr(X, 'detach') else X) for X in scores)), r
+    check(len(scores) == 2, 'scores', f'{len(scores)} parts', 'a pair (U, V)')
+    U, V = _pair(*scores)
+    valid = 'the popularity (m,) that q₁ of the factors (U, V) is compared with'
+    check(r is not None, 'r', r, valid)
+    r = _popularity(r, len(V))
+    if activation: return _sigmoid_direction(U, V), r
     import torch
     from resn_nb.spectral import principal_vectors
-    return principal_vectors(*(torch.as_tensor(X).detach() for X in scores), r)[1].double().cpu().numpy(), r
+    factors = (torch.as_tensor(X).detach() for X in scores)
+    return principal_vectors(*factors, r)[1].double().cpu().numpy(), r
 
+# %% ../nbs/02_principal_vector.ipynb #257b6886
 def _cosine(q: np.ndarray, r: np.ndarray, centre: bool = False) -> float:
-    "Cosine of two vectors; with `centre` after subtracting their means, and NaN if one of them is constant."
+    "Cosine of two vectors; `centre`: of both less their means, NaN for a constant."
     if centre:
         q, r = q - q.mean(), r - r.mean()
-        if min(np.linalg.norm(q), np.linalg.norm(r) / max(abs(r).max(), 1)) < 1e-12: return float('nan')
+        least = min(np.linalg.norm(q), np.linalg.norm(r) / max(abs(r).max(), 1))
+        if least < 1e-12: return float('nan')
     return float(q @ r / (np.linalg.norm(q) * np.linalg.norm(r)))
 
 def alignment(
-    scores,                          # as in `principal_direction`
-    r=None,                          # (m,) popularity
+    scores,  # (n, m) binary sparse Y or Interactions; or factors (U (n, d), V (m, d))
+    r=None,  # (m,) popularity ≥ 0; default for Y: its column sums; required for factors
     activation: str | None = None,   # for factors: None (raw scores) or 'sigmoid'
-    centre: bool = False,            # subtract their means from q₁ and r first: Pearson's correlation
-) -> float:                          # in [0, 1]; in [-1, 1] with `centre`, NaN there if q₁ or r is constant
-    "cos(q₁, r) (paper, effect 1), exactly."
+    centre: bool = False,  # subtract their means from q₁ and r first: the correlation
+) -> float:  # in [0, 1]; in [-1, 1] with `centre`, NaN there if q₁ or r is constant
+    """cos(q₁, r) (paper, effect 1), exactly.
+
+    Raises as `principal_direction` does."""
+    check(isinstance(centre, bool), 'centre', centre, 'True or False')
     return _cosine(*principal_direction(scores, r, activation), centre)
 
 # %% ../nbs/02_principal_vector.ipynb #5add345b
 def proof(
     Y,           # (n, m) binary scipy sparse matrix, or Interactions
-) -> dict:       # line → slack ≥ 0 up to rounding: right minus left of an inequality (smallest over items), −|difference| of an equality
-    "Every line of the theorem's proof, evaluated."
+) -> dict:       # line → slack ≥ 0 up to rounding
+    """Every line of the theorem's proof, evaluated; raises as `top_singular` does.
+
+    Slack: right minus left of an inequality, the smallest over items; of an equality
+    −|difference|."""
     Y = _zero_one(Y)
     (p, s, q), r = (x[..., 0] for x in top_singular(Y)), Y.sum(0)
     i, norm = r.argmax(), np.linalg.norm(r)
-    first, rest = Y.T.tocsr()[[i]] @ p, np.arange(len(r)) != i     # y₁ᵀp₁; the other items
+    first, rest = Y.T.tocsr()[[i]] @ p, np.arange(len(r)) != i     # y₁ᵀp₁; the others
     floor, total = 1 - (r.sum() - r[i]) / s**2, p.sum()
-    return {'rᵀq₁ = σ₁ 1ᵀp₁': float(-abs(r @ q / (s * total) - 1)), 'p₁ ≥ 0 and q₁ ≥ 0': float(min(p.min(), q.min())),
-            '1ᵀp₁ ≥ y₁ᵀp₁': float(total - first[0]), 'y₁ᵀp₁ = σ₁ q₁₁': float(-abs(first[0] - s * q[i])),
-            'σ₁ q₁ᵢ ≤ √rᵢ': float((np.sqrt(r) - s * q)[rest].min(initial=np.inf)) if rest.any() else 0.,
-            'q₁₁² ≥ 1 − (‖r‖₁ − r₁)/σ₁²': float(q[i]**2 - floor), 'σ₁² ≥ r₁': float(s**2 - r[i]),
-            'cos(q₁, r) ≥ bound': float(r @ q / norm - s**2 / norm * np.sqrt(max(floor, 0)))}
+    room = (np.sqrt(r) - s * q)[rest].min(initial=np.inf) if rest.any() else 0.
+    slack = {
+        'rᵀq₁ = σ₁ 1ᵀp₁': -abs(r @ q / (s * total) - 1),
+        'p₁ ≥ 0 and q₁ ≥ 0': min(p.min(), q.min()),
+        '1ᵀp₁ ≥ y₁ᵀp₁': total - first[0],
+        'y₁ᵀp₁ = σ₁ q₁₁': -abs(first[0] - s * q[i]),
+        'σ₁ q₁ᵢ ≤ √rᵢ': room,
+        'q₁₁² ≥ 1 − (‖r‖₁ − r₁)/σ₁²': q[i]**2 - floor,
+        'σ₁² ≥ r₁': s**2 - r[i],
+        'cos(q₁, r) ≥ bound': r @ q / norm - s**2 / norm * np.sqrt(max(floor, 0))}
+    return {line: float(x) for line, x in slack.items()}
 
 # %% ../nbs/02_principal_vector.ipynb #7deb8233
+def _number(x, arg: str, ok, valid: str) -> float:
+    "x as a float; refused if it is no finite real number, or not `ok(x)`."
+    y = x.item() if getattr(x, 'ndim', None) == 0 else x
+    real = isinstance(y, Real) and not isinstance(y, bool) and abs(y) <= 1e300
+    check(real and bool(ok(y)), arg, x, valid)
+    return float(y)
+
 def _sigma1(sigma1: float, r1: float, total: float) -> float:
-    "σ₁², checked against the most popular item's count and the number of interactions."
-    ok = np.isfinite(sigma1) and r1 * (1 - 1e-6) <= sigma1**2 <= total * (1 + 1e-6)
-    check(bool(ok), 'sigma1', sigma1, f'a number with r₁ ≤ σ₁² ≤ ‖r‖₁, from {r1**.5:.6g} to {total**.5:.6g}')
-    return float(sigma1)**2
+    "σ₁², checked against the most popular item's count and the sum of all counts."
+    bounds = f'from {r1**.5:.6g} to {total**.5:.6g}'
+    fits = lambda s: s > 0 and r1 * (1 - 1e-6) <= s**2 <= total * (1 + 1e-6)
+    valid = f'a number with r₁ ≤ σ₁² ≤ ‖r‖₁, {bounds}'
+    return _number(sigma1, 'sigma1', fits, valid)**2
 
 def alignment_bound(
     r,               # (m,) item popularity, counts ≥ 0, in any order
     sigma1: float,   # largest singular value of the same binary matrix
 ) -> float:          # in [0, 1]; 0 where the root is imaginary
-    "The theorem's lower bound of cos(q₁, r), free of any distribution."
+    """The theorem's lower bound of cos(q₁, r), free of any distribution.
+
+    Raises `ValueError` for counts or a σ₁ that cannot belong together."""
     r = _popularity(r)
     s2 = _sigma1(sigma1, r.max(), r.sum())
     return float(s2 / np.linalg.norm(r) * np.sqrt(max(1 - (r.sum() - r.max()) / s2, 0)))
 
+# %% ../nbs/02_principal_vector.ipynb #4ea69719
 def alignment_bound_power_law(
     r1: float,       # count of the most popular item, > 0
     alpha: float,    # exponent > 1 with r_i ≤ r₁ i^−α for the i-th most popular item
     sigma1: float,   # largest singular value of the same binary matrix
 ) -> float:          # in [0, 1]; 0 where the root is imaginary
-    "The theorem's lower bound of cos(q₁, r) under a power law of ranks."
-    check(np.isfinite(r1) and r1 > 0, 'r1', r1, 'a count > 0')
-    check(np.isfinite(alpha) and alpha > 1, 'alpha', alpha, 'an exponent > 1: the sum of i^−α diverges otherwise and there is no such bound')
+    """The theorem's lower bound of cos(q₁, r) under a power law of ranks.
+
+    Raises `ValueError` for numbers that cannot belong together."""
+    r1 = _number(r1, 'r1', lambda x: x > 0, 'a count > 0')
+    valid = 'an exponent > 1: the sum of i^−α diverges otherwise, and there is '
+    alpha = _number(alpha, 'alpha', lambda x: x > 1, valid + 'no such bound')
     s2 = _sigma1(sigma1, r1, r1 * zeta(alpha))
-    return float(s2 / (r1 * np.sqrt(zeta(2 * alpha))) * np.sqrt(max(1 - r1 * (zeta(alpha) - 1) / s2, 0)))
+    root = np.sqrt(max(1 - r1 * (zeta(alpha) - 1) / s2, 0))
+    return float(s2 / (r1 * np.sqrt(zeta(2 * alpha))) * root)
 
 # %% ../nbs/02_principal_vector.ipynb #f01c3102
 def rank_exponents(
     r,               # (m,) item popularity, at least two items with interactions
-) -> tuple[float, float]:  # α that dominates (r_i ≤ r₁ i^−α for all i); α fitted by maximum likelihood
-    "Two exponents of the rank–popularity curve: the one under which the theorem holds for sure, and the one that fits best."
+) -> tuple[float, float]:  # α that dominates (r_i ≤ r₁ i^−α for all i); α fitted
+    """Two exponents of ranks: under which the theorem holds, and the likeliest.
+
+    Fitted by maximum likelihood, from 0 to 64. Raises `ValueError` for less than two
+    items with interactions."""
     r = np.sort(_popularity(r))[::-1]
     r = r[r > 0]
     check(len(r) > 1, 'r', f'{len(r)} item with interactions', 'at least two')
     log = np.log(np.arange(1, len(r) + 1))
     def excess(a): w = np.exp(-a * log); return w @ log / w.sum() - r @ log / r.sum()
-    return float((np.log(r[0] / r[1:]) / log[1:]).min()), float(brentq(excess, -1e-9, 64)) if excess(64) < 0 else 64.
+    dominating = float((np.log(r[0] / r[1:]) / log[1:]).min())
+    return dominating, float(brentq(excess, -1e-9, 64)) if excess(64) < 0 else 64.
 
 # %% ../nbs/02_principal_vector.ipynb #ca390260
 def alignment_bound_gap(
     r,               # (m,) item popularity, the column sums of Y
     n_users: int,    # users with at least one interaction
-    sigma1: float,   # two largest singular values of Y
-    sigma2: float,
+    sigma1: float,   # largest singular value of Y
+    sigma2: float,   # second largest, ≥ 0
 ) -> float:          # in [0, 1]; 0 where it says nothing, also for σ₁ = σ₂
-    "Lower bound of cos(q₁, r) from the gap between σ₁ and σ₂."
+    """Lower bound of cos(q₁, r) from the gap between σ₁ and σ₂.
+
+    Raises `ValueError` for numbers that cannot belong together."""
     r = _popularity(r)
-    check(n_users >= 1, 'n_users', n_users, 'an integer ≥ 1')
-    check(bool(0 <= sigma2 <= sigma1 < np.inf and sigma1 > 0), 'sigma2', sigma2, f'a number in [0, σ₁], σ₁ = {sigma1} a finite number > 0')
+    check(_whole(n_users, 1, 2**53), 'n_users', n_users, 'an integer ≥ 1')
     low = r @ r / n_users
-    check(low <= sigma1**2 * (1 + 1e-6), 'sigma1', sigma1, f'at least ‖r‖/√n_users = {low**.5:.6g}')
+    fits = lambda s: s > 0 and low <= s**2 * (1 + 1e-6)
+    sigma1 = _number(sigma1, 'sigma1', fits, f'at least ‖r‖/√n_users = {low**.5:.6g}')
+    valid = f'a number in [0, σ₁], σ₁ = {sigma1} a finite number > 0'
+    sigma2 = _number(sigma2, 'sigma2', lambda s: 0 <= s <= sigma1, valid)
     if sigma1 - sigma2 <= 1e-9 * sigma1: return 0.
-    return float(min(max((1 - sigma2**2 / low) / (1 - (sigma2 / sigma1)**2), 0), 1)**.5)
+    square = (1 - sigma2**2 / low) / (1 - (sigma2 / sigma1)**2)
+    return float(min(max(square, 0), 1)**.5)
 
 # %% ../nbs/02_principal_vector.ipynb #d35279b5
 def popularity_in_span(
     Q,   # (m, k) orthonormal columns, such as `top_singular(Y, k)[2]`
     r,   # (m,) item popularity
 ) -> np.ndarray:  # (k,) ascending, in [0, 1]; the first is cos²(q₁, r)
-    "Share of ‖r‖² in the span of the first 1, 2, …, k columns."
-    Q = np.asarray(Q, float)
-    check(Q.ndim == 2 and Q.shape[1] > 0, 'Q', f'shape {Q.shape}', 'a matrix (m, k) with k ≥ 1')
+    """Share of ‖r‖² in the span of the first 1, 2, …, k columns.
+
+    Raises `ValueError` for columns that are not orthonormal."""
+    valid = 'a matrix (m, k) with k ≥ 1'
+    Q = _numbers(Q, 'Q', valid)
+    check(Q.ndim == 2 and Q.shape[1] > 0, 'Q', f'shape {Q.shape}', valid)
     r = _popularity(r, len(Q))
-    check(bool(np.allclose(Q.T @ Q, np.eye(Q.shape[1]), atol=1e-6)), 'Q', 'columns that are not orthonormal', 'orthonormal columns')
+    fine = bool(np.allclose(Q.T @ Q, np.eye(Q.shape[1]), atol=1e-6))
+    check(fine, 'Q', 'columns that are not orthonormal', 'orthonormal columns')
     return np.cumsum((Q.T @ (r / np.linalg.norm(r)))**2)
 
 # %% ../nbs/02_principal_vector.ipynb #ad793448
+def _bounds(r: np.ndarray, users: int, s: np.ndarray, alpha: float) -> dict:
+    "The page's bounds of a data set; None where there is none."
+    try: law, why = alignment_bound_power_law(r.max(), alpha, s[0]), None
+    except ValueError as e: law, why = None, str(e)
+    gap = alignment_bound_gap(r, users, s[0], s[1]) if len(s) > 1 else None
+    theorem = alignment_bound(r, s[0])
+    return dict(theorem=theorem, power_law=law, power_law_refused=why, gap=gap)
+
 def spectra(
-    data: Interactions,   # counted from train
-    k: int = 64,          # directions, fewer where the matrix has a lower rank
+    data: Interactions,   # counted from train; at least two items with interactions
+    k: int = 64,          # directions ≥ 1, fewer where the matrix has a lower rank
 ) -> dict:                # JSON-ready
-    "What this page says of a data set, in numbers."
+    """What this page says of a data set, in numbers.
+
+    Raises `TypeError` or `ValueError` for what is no log, or one of a single item."""
+    found = type(data).__name__
+    check(isinstance(data, Interactions), 'data', found, 'Interactions', TypeError)
+    check(_whole(k, 1), 'k', k, 'an integer ≥ 1')
     Y, r = data.train, data.popularity
     users, items = int((np.diff(Y.indptr) > 0).sum()), int((r > 0).sum())
+    dominating, fitted = rank_exponents(r)
     start = time.perf_counter()
-    P, s, Q = top_singular(Y, k := min(k, users, items))
+    P, s, Q = _triples(_zero_one(Y), min(k, users, items))
     seconds, q, norm = time.perf_counter() - start, Q[:, 0], float(np.linalg.norm(r))
     correlation = float(np.corrcoef(q, r)[0, 1]) if r.min() < r.max() else None
-    dominating, fitted = rank_exponents(r)
-    try: law, why = alignment_bound_power_law(r.max(), fitted, s[0]), None
-    except ValueError as e: law, why = None, str(e)
-    bounds = dict(theorem=alignment_bound(r, s[0]), power_law=law, power_law_refused=why,
-                  gap=alignment_bound_gap(r, users, s[0], s[1]) if k > 1 else None)
-    return dict(data=dict(name=data.name, sha256=data.sha256), shape=Y.shape, users=users, items=items, interactions=int(Y.nnz), k=k,
-                r1=int(r.max()), r_norm=norm, sigma=s, p_sum=P.sum(0), cos=float(q @ r / norm), correlation=correlation,
-                share=popularity_in_span(Q, r), alpha=dict(dominating=dominating, fitted=fitted), bounds=bounds, proof=proof(Y),
-                largest_entry=dict(item_rank=int((r > r[q.argmax()]).sum()) + 1, q1=float(q.max())), seconds=seconds)
+    largest = dict(item_rank=int((r > r[q.argmax()]).sum()) + 1, q1=float(q.max()))
+    return dict(data=dict(name=data.name, sha256=data.sha256), shape=Y.shape,
+                users=users, items=items, interactions=int(Y.nnz), k=len(s),
+                r1=int(r.max()), r_norm=norm, sigma=s, p_sum=P.sum(0),
+                cos=float(q @ r / norm), correlation=correlation,
+                share=popularity_in_span(Q, r),
+                alpha=dict(dominating=dominating, fitted=fitted),
+                bounds=_bounds(r, users, s, fitted), proof=proof(Y),
+                largest_entry=largest, seconds=seconds)
 
+# %% ../nbs/02_principal_vector.ipynb #96255b77
 @command
 def resn_spectra(
     name:Param('data set, or all', str, opt=False, nargs='?')='all',
@@ -256,25 +401,42 @@ def resn_spectra(
     out:str='nbs/results/spectra',     # folder for NAME.json
 ):
     "Leading spectrum, popularity alignment and its bounds of a data set."
-    check(k >= 2, 'k', k, 'an integer ≥ 2')
+    check(_whole(k, 2), 'k', k, 'an integer ≥ 2')
+    choose(DATASETS | {'simulated': None, 'all': None}, name, 'name')
+    _folder(out)
     names = list(DATASETS) if name == 'all' else [name]
-    for n in names: choose(DATASETS | {'simulated': None, 'all': None}, n, 'name')
     for n in progress(names, len(names) > 1, desc='spectra', unit='data set'):
         d = spectra(load_dataset(n, valid=0) if n in DATASETS else load_dataset(n), k)
-        save_json(Path(out)/f'{n}.json', d | dict(provenance=provenance(f'resn_spectra {n} --k {k}')))
+        made = provenance(f'resn_spectra {n} --k {k}')
+        save_json(Path(out)/f'{n}.json', d | dict(provenance=made))
         b = d['bounds']
-        print(f"{n:13} cos(q₁, r) {d['cos']:.4f}  theorem {b['theorem']:.3f}  gap {b['gap']:.3f}  {d['seconds']:.1f} s")
+        gap = '–' if b['gap'] is None else f"{b['gap']:.3f}"
+        print(f"{n:13} cos(q₁, r) {d['cos']:.4f}  theorem {b['theorem']:.3f}  "
+              f"gap {gap}  {d['seconds']:.1f} s")
+
+def _folder(out) -> None:
+    "Refuse what cannot be a folder for results."
+    named = isinstance(out, (str, Path)) and str(out)
+    check(bool(named), 'out', out, 'a folder for results')
+    there = next(p for p in (Path(out), *Path(out).parents) if p.exists())
+    check(there.is_dir(), 'out', out, f'a folder for results: {there} is a file')
 
 # %% ../nbs/02_principal_vector.ipynb #e1d95c79
 def first_direction(
     U, V,   # (n, d), (m, d) factors of a model, arrays or tensors
-    r,      # (m,) popularity
-) -> dict:  # negative: share of scores < 0; mean: of the scores; KIND_cos, KIND_corr: cosine and correlation of q₁ with r
-    "What the first direction of a model's scores has to do with popularity: raw, centred for each user, and after the sigmoid."
-    U, V = (np.asarray(X.detach().cpu() if hasattr(X, 'detach') else X) for X in (U, V))
+    r,      # (m,) popularity, counts ≥ 0
+) -> dict:  # negative: share of scores < 0; mean: of the scores; KIND_cos, KIND_corr
+    """What the first direction of a model's scores has to do with popularity.
+
+    Cosine and correlation of q₁ with r, for raw scores, centred for each user, and
+    after the sigmoid. Raises as `principal_direction` does."""
+    _pair(U, V); _popularity(r, len(V))
+    U, V = (np.asarray(_own(X)) for X in (U, V))
     blocks = np.array_split(U, max(len(U) * len(V) >> 22, 1))
-    out = dict(negative=sum(int((B @ V.T < 0).sum()) for B in blocks) / (len(U) * len(V)), mean=float(U.mean(0) @ V.mean(0)))
-    for kind, W, activation in (('raw', V, None), ('centred', V - V.mean(0), None), ('sigmoid', V, 'sigmoid')):
+    negative = sum(int((B @ V.T < 0).sum()) for B in blocks) / (len(U) * len(V))
+    out = dict(negative=negative, mean=float(U.mean(0) @ V.mean(0)))
+    ways = ('raw', V, None), ('centred', V - V.mean(0), None), ('sigmoid', V, 'sigmoid')
+    for kind, W, activation in ways:
         q, r = principal_direction((U, W), r, activation)
         out |= {f'{kind}_cos': _cosine(q, r), f'{kind}_corr': _cosine(q, r, True)}
     return out
@@ -284,144 +446,240 @@ def score_triples(
     U,               # (n, d) user factors, array or tensor
     V,               # (m, d) item factors
     r=None,          # (m,) popularity: the sign is chosen so that q₁ · r ≥ 0
-    centre: bool = False,   # subtract each user's mean score first; no ranking changes
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # P (n, k), σ (k,) descending and > 0, Q (m, k); k ≤ d
-    "Singular triples of U Vᵀ, without forming it."
-    U, V = (np.asarray(X.detach().cpu() if hasattr(X, 'detach') else X, float) for X in (U, V))
-    check(U.ndim == V.ndim == 2 and U.shape[1] == V.shape[1], 'U, V', f'shapes {U.shape}, {V.shape}', 'matrices (n, d) and (m, d)')
+    centre: bool = False,   # subtract each user's mean score; no ranking changes
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Singular triples of U Vᵀ, without forming it: P (n, k), σ (k,), Q (m, k), k ≤ d.
+
+    σ descending and > 0. Raises `ValueError` or `TypeError` for what are no finite
+    factors, and for scores that are all zero."""
+    (U, V), r = _pair(U, V), None if r is None else _popularity(r, len(V))
+    check(isinstance(centre, bool), 'centre', centre, 'True or False')
     size = np.linalg.norm(U) * np.linalg.norm(V)
     if centre: V = V - V.mean(0)
     (A, R), (B, T) = np.linalg.qr(U), np.linalg.qr(V)
     P, s, Qt = np.linalg.svd(R @ T.T)
     k = int((s > max(1e-12 * s[0], 1e-14 * size)).sum())
-    check(k > 0, 'U, V', 'scores that are all zero' + (' after centring' if centre else ''), 'at least one score other than zero')
+    found = 'scores that are all zero' + (' after centring' if centre else '')
+    check(k > 0, 'U, V', found, 'at least one score other than zero')
     P, s, Q = A @ P[:, :k], s[:k], B @ Qt[:k].T
-    if r is not None and Q[:, 0] @ _popularity(r, len(Q)) < 0: P, Q = -P, -Q
+    if r is not None and Q[:, 0] @ r < 0: P, Q = -P, -Q
     return P, s, Q
 
+# %% ../nbs/03_dimension_collapse.ipynb #25b39951
 def top_items(
-    U: np.ndarray,   # (n, d)
-    V: np.ndarray,   # (m, d)
+    U,               # (n, d) user factors, array or tensor
+    V,               # (m, d) item factors
 ) -> np.ndarray:     # (n,) item ids
-    "Each user's best item of all m by the scores U Vᵀ; ties go to the lower id. Scores in blocks of 32 MB."
-    step = max(2**22 // len(V), 1)
-    return np.concatenate([(U[a:a + step] @ V.T).argmax(1) for a in range(0, len(U), step)])
+    """Each user's best item by the scores U Vᵀ; ties go to the lower id.
 
+    Scores in blocks of 32 MB. Raises as `score_triples` does."""
+    _pair(U, V)
+    U, V = (np.asarray(_own(X)) for X in (U, V))
+    step = max(2**22 // len(V), 1)
+    blocks = (U[a:a + step] @ V.T for a in range(0, len(U), step))
+    return np.concatenate([B.argmax(1) for B in blocks])
+
+# %% ../nbs/03_dimension_collapse.ipynb #8e569231
 def effective_rank(
     s,   # (k,) singular values ≥ 0, not all zero
 ) -> float:   # 1 … k
-    "exp of the entropy of σ²/Σσ² (Roy and Vetterli 2007, there for σ instead of σ²): how many directions share the energy."
-    s = np.asarray(s, float)
-    check(s.ndim == 1 and bool(np.isfinite(s).all() and (s >= 0).all() and s.any()), 's', s[:3], 'singular values ≥ 0, not all zero')
+    """How many directions share the energy: exp of the entropy of σ²/Σσ².
+
+    After Roy and Vetterli 2007, who have σ instead of σ². Raises `ValueError` for what
+    are no singular values."""
+    valid = 'singular values ≥ 0, not all zero'
+    s = _numbers(s, 's', valid)
+    fine = s.ndim == 1 and bool(np.isfinite(s).all() and (s >= 0).all() and s.any())
+    check(fine, 's', s[:3] if s.ndim else s, valid)
     w = s[s > 0]**2 / (s**2).sum()
     return float(np.exp(-(w * np.log(w)).sum()))
 
 # %% ../nbs/03_dimension_collapse.ipynb #b15b25e5
 def _head(head, m: int) -> np.ndarray:  # (m,) bool
-    head = np.asarray(head)
-    check(head.shape == (m,) and head.dtype == bool and head.any(), 'head', f'{head.dtype} {head.shape}, {int(head.sum()) if head.size else 0} items',
-          f'a mask ({m},) of bool with at least one item')
+    "A mask of the head items, checked."
+    try: head = np.asarray(_own(head))
+    except (TypeError, ValueError, RuntimeError): head = np.array(None)
+    fine = head.shape == (m,) and head.dtype == bool and bool(head.any())
+    valid = f'a mask ({m},) of bool with at least one item'
+    check(fine, 'head', f'{head.dtype} {head.shape}', valid)
     return head
 
+def _right(Q) -> np.ndarray:  # (m, d)
+    "Right singular vectors, checked."
+    valid = 'a matrix (m, d) with d ≥ 1'
+    Q = _numbers(Q, 'Q', valid)
+    check(Q.ndim == 2 and Q.shape[1] > 0, 'Q', f'shape {Q.shape}', valid)
+    check(bool(np.isfinite(Q).all()), 'Q', 'NaN or infinite entries', 'finite entries')
+    return Q
+
 def head_advantage(
-    Q,                        # (m, d) right singular vectors, the first one the popularity direction
+    Q,                        # (m, d) right singular vectors, the first the popularity
     head,                     # (m,) bool: the head items
     leverage: bool = False,   # use all columns of Q, not the first alone
-) -> float:                   # c ≥ 0; 0: the head does not lead in q₁; inf: nothing can overturn it
-    "The theorem's c: a user with c σ₁ p₁ᵤ > ‖eᵤ‖ has a head item on top."
-    Q = np.asarray(Q, float)
-    check(Q.ndim == 2 and Q.shape[1] > 0, 'Q', f'shape {Q.shape}', 'a matrix (m, d) with d ≥ 1')
+) -> float:  # c ≥ 0; 0: the head does not lead in q₁; inf: nothing can overturn it
+    """The theorem's c: a user with c σ₁ p₁ᵤ > ‖eᵤ‖ has a head item on top.
+
+    Raises `ValueError` or `TypeError` for what is no matrix or no mask."""
+    Q = _right(Q)
     head = _head(head, len(Q))
+    check(isinstance(leverage, bool), 'leverage', leverage, 'True or False')
     if head.all(): return np.inf
-    lead, best, rest = np.flatnonzero(head)[np.argsort(-Q[head, 0], kind='stable')], 0., Q[~head]
-    for size in np.unique(np.append(2**np.arange(int(np.log2(len(lead))) + 1), len(lead))):
+    lead, rest = np.flatnonzero(head)[np.argsort(-Q[head, 0], kind='stable')], Q[~head]
+    sizes, best = np.append(2**np.arange(int(np.log2(len(lead))) + 1), len(lead)), 0.
+    for size in np.unique(sizes):
         w = Q[lead[:size]].mean(0)
         gap = w[0] - rest[:, 0]
         if gap.min() <= 1e-9: continue    # a tie up to rounding is no lead
-        nu = np.linalg.norm(w[1:] - rest[:, 1:], axis=1) if leverage else np.sqrt(np.maximum(1 / size + 1 - gap**2, 0))
+        if leverage: nu = np.linalg.norm(w[1:] - rest[:, 1:], axis=1)
+        else: nu = np.sqrt(np.maximum(1 / size + 1 - gap**2, 0))
         best = max(best, float((gap / np.maximum(nu, 1e-300)).min()))
     return best if best < 1e200 else np.inf
 
 # %% ../nbs/03_dimension_collapse.ipynb #2742858a
+def _lead(c, arg: str = 'c') -> float:
+    "A number ≥ 0, inf included."
+    c = c.item() if getattr(c, 'ndim', None) == 0 else c
+    real = isinstance(c, Real) and not isinstance(c, bool) and c >= 0
+    check(real and (c <= 1e300 or c == np.inf), arg, c, 'a number ≥ 0')
+    return float(c)
+
+def _descending(s) -> np.ndarray:  # (d,)
+    "Singular values, checked."
+    valid = 'singular values in descending order, the first > 0'
+    s = _numbers(s, 's', valid)
+    fine = s.ndim == 1 and len(s) > 0 and bool(np.isfinite(s).all() and s[0] > 0)
+    ordered = fine and s[-1] >= 0 and bool((np.diff(s) <= 1e-9 * s[0]).all())
+    check(bool(ordered), 's', s[:3] if s.ndim else s, valid)
+    return s
+
 def overturned(
     s,           # (d,) singular values, descending
     c: float,    # `head_advantage`
 ) -> float:      # κ² ≥ 0, possibly inf
-    "κ² = Σ_{k>1} σ_k² / (c σ₁)²: the largest weight in p₁² that users without a head item on top can have."
-    s = np.asarray(s, float)
-    check(s.ndim == 1 and len(s) > 0 and bool(np.isfinite(s).all() and s[0] > 0 and s[-1] >= 0 and (np.diff(s) <= 1e-9 * s[0]).all()), 's', s[:3],
-          'singular values in descending order, the first > 0')
-    check(c >= 0, 'c', c, 'a number ≥ 0')
+    """κ² = Σ_{k>1} σ_k² / (c σ₁)²: the most weight in p₁² without a head item on top.
+
+    Raises `ValueError` for what are no singular values, or no c."""
+    s, c = _descending(s), _lead(c)
     rest = float((s[1:]**2).sum() / s[0]**2)
     return 0. if rest == 0 and c > 0 else np.inf if c == 0 else rest / c**2
 
+# %% ../nbs/03_dimension_collapse.ipynb #98a29658
 def share_bound(
     kappa2: float,   # κ² ≥ 0
     p1,              # (n,) first left singular vector; or a = 1ᵀp₁/√n, a number
 ) -> float:          # in [0, 1]; 0 where it says nothing
-    "Lower bound of the share of users with a head item on top."
-    check(kappa2 >= 0, 'kappa2', kappa2, 'a number ≥ 0')
-    p1 = np.asarray(p1, float)
+    """Lower bound of the share of users with a head item on top.
+
+    Raises `ValueError` for what is no κ², no unit vector and no cosine."""
+    kappa2 = _lead(kappa2, 'kappa2')
+    p1 = _numbers(p1, 'p1', 'a cosine in [-1, 1], or the vector')
     if p1.ndim == 0:
-        check(abs(p1) <= 1 + 1e-9, 'p1', float(p1), 'a cosine in [-1, 1], or the vector')
-        angle = np.arcsin(min(kappa2, 1)**.5) + np.arccos(min(p1, 1))
+        fine = bool(abs(p1) <= 1 + 1e-9)
+        check(fine, 'p1', float(p1), 'a cosine in [-1, 1], or the vector')
+        angle = np.arcsin(min(kappa2, 1)**.5) + np.arccos(np.clip(p1, -1, 1))
         return float(np.cos(angle)**2) if kappa2 < 1 and angle < np.pi / 2 else 0.
-    check(p1.ndim == 1 and abs(p1 @ p1 - 1) < 1e-6, 'p1', f'length {np.linalg.norm(p1):.6g}', 'a vector (n,) of length 1')
+    unit = p1.ndim == 1 and abs(p1 @ p1 - 1) < 1e-6
+    found = f'length {np.linalg.norm(p1):.6g}'
+    check(bool(unit), 'p1', found, 'a vector (n,) of length 1')
     weight = np.cumsum(np.sort(p1[p1 > 0]**2))
     return float((weight > kappa2 * (1 + 1e-9)).sum() / len(p1))
 
+# %% ../nbs/03_dimension_collapse.ipynb #5f92c1bf
 def certified(
     P,           # (n, d) left singular vectors
-    s,           # (d,)
+    s,           # (d,) singular values, descending
     c: float,    # `head_advantage`
 ) -> np.ndarray:  # (n,) bool
-    "Users who have a head item on top for certain, by their own ‖eᵤ‖."
+    """Users who have a head item on top for certain, by their own ‖eᵤ‖.
+
+    Raises `ValueError` or `TypeError` for what are no triples, or no c."""
+    (P, s), c = _left(P, s), _lead(c)
     lead = s[0] * P[:, 0]
     rest = np.sqrt(np.square(P[:, 1:] * s[1:]).sum(1))
-    return (lead > 1e-12 * s[0]) & (rest * (1 + 1e-9) < (c * lead if np.isfinite(c) else np.inf))
+    most = c * lead if np.isfinite(c) else np.inf
+    return (lead > 1e-12 * s[0]) & (rest * (1 + 1e-9) < most)
+
+def _left(P, s) -> tuple[np.ndarray, np.ndarray]:  # (n, d), (d,)
+    "Left singular vectors and their values, checked."
+    s = _descending(s)
+    valid = f'a matrix (n, {len(s)}), a column for each singular value'
+    P = _numbers(P, 'P', valid)
+    check(P.ndim == 2 and P.shape[1] == len(s), 'P', f'shape {P.shape}', valid)
+    check(bool(np.isfinite(P).all()), 'P', 'NaN or infinite entries', 'finite entries')
+    return P, s
 
 # %% ../nbs/03_dimension_collapse.ipynb #9d95a6dd
-def dominance_proof(
-    P, s, Q,   # triples of the scores: (n, d), (d,), (m, d)
-    head,      # (m,) bool
-) -> dict:     # line → slack ≥ 0 up to rounding; equalities: −|relative difference|. Dense in blocks: cost n m d
-    "Every line of the proof above, evaluated, for the plain c and for the one with leverage."
-    P = P[np.abs(P * s).max(1) > 1e-12 * s[0]]
-    head, E, out = _head(head, len(Q)), P[:, 1:] * s[1:], {}
-    norms, total, p = np.linalg.norm(E, axis=1), float((s[1:]**2).sum()), P[:, 0]
-    out['Σ‖eᵤ‖² = Σσ²'] = -abs(float((norms**2).sum()) - total) / s[0]**2
-    out['eᵤ ⟂ q₁'] = -float(abs(E @ (Q[:, 1:].T @ Q[:, 0])).max(initial=0)) / s[0]
+def _fails(P, s, Q, head: np.ndarray) -> np.ndarray:  # (n,) bool
+    "Users without a head item strictly on top; scores in blocks."
     step, best, other = max(2**21 // len(Q), 1), [], []
     for b in range(0, len(P), step):
         Z = P[b:b + step] * s @ Q.T
-        best.append(Z[:, head].max(1)); other.append(Z[:, ~head].max(1, initial=-np.inf))
-    fails = np.concatenate(best) <= np.concatenate(other) + 1e-12 * s[0]
+        best.append(Z[:, head].max(1))
+        other.append(Z[:, ~head].max(1, initial=-np.inf))
+    return np.concatenate(best) <= np.concatenate(other) + 1e-12 * s[0]
+
+def _seen(P, s, Q, head) -> tuple:  # P, s, Q, head
+    "Triples of the users whose scores are not all zero, checked."
+    (P, s), Q = _left(P, s), _right(Q)
+    valid = f'a matrix (m, {len(s)}), a column for each singular value'
+    check(Q.shape[1] == len(s), 'Q', f'shape {Q.shape}', valid)
+    keep = np.abs(P * s).max(1) > 1e-12 * s[0]
+    check(bool(keep.any()), 'P', 'scores that are all zero', 'at least one that is not')
+    return P[keep], s, Q, _head(head, len(Q))
+
+def dominance_proof(
+    P, s, Q,   # triples of the scores: (n, d), (d,), (m, d)
+    head,      # (m,) bool: the head items
+) -> dict:     # line → slack ≥ 0 up to rounding; equalities: −|relative difference|
+    """Every line of the proof above, for the plain c and for the one with leverage.
+
+    Dense in blocks, cost n m d. Raises as `dominance` does."""
+    P, s, Q, head = _seen(P, s, Q, head)
+    E, out, p = P[:, 1:] * s[1:], {}, P[:, 0]
+    norms, total = np.linalg.norm(E, axis=1), float((s[1:]**2).sum())
+    out['Σ‖eᵤ‖² = Σσ²'] = -abs(float((norms**2).sum()) - total) / s[0]**2
+    off = abs(E @ (Q[:, 1:].T @ Q[:, 0])).max(initial=0)
+    out['eᵤ ⟂ q₁'] = -float(off) / s[0]
+    fails = _fails(P, s, Q, head)
     share, a = 1 - fails.mean(), p.sum() / len(p)**.5
     for name, leverage in (('', False), (', leverage', True)):
-        c = head_advantage(Q, head, leverage); k2 = overturned(s, c); bound = share_bound(k2, p / np.linalg.norm(p))
+        c = head_advantage(Q, head, leverage)
+        k2 = overturned(s, c)
+        bound = share_bound(k2, p / np.linalg.norm(p))
         f = fails & (p > 1e-12)
-        slack = (norms - c * s[0] * p)[f].min(initial=np.inf) / s[0] if np.isfinite(c) and f.any() else 0.
-        if np.isfinite(c): out['c σ₁ p₁ᵤ ≤ ‖eᵤ‖ where u fails' + name] = float(slack)
-        out['Σ p₁ᵤ² ≤ κ² over who fails' + name] = float(min(k2, 1e300) - (p[f]**2).sum())
+        finite = np.isfinite(c)
+        room = (norms - c * s[0] * p)[f] if finite else np.zeros(0)
+        slack = room.min() / s[0] if len(room) else 0.
+        if finite: out['c σ₁ p₁ᵤ ≤ ‖eᵤ‖ where u fails' + name] = float(slack)
+        weight = float(min(k2, 1e300) - (p[f]**2).sum())
+        out['Σ p₁ᵤ² ≤ κ² over who fails' + name] = weight
         out['share ≥ certified' + name] = float(share - certified(P, s, c).mean())
         out['share ≥ bound from p₁' + name] = float(share - bound)
-        out['bound from p₁ ≥ bound from a' + name] = bound - share_bound(k2, min(a, 1.))
+        from_a = bound - share_bound(k2, min(a, 1.))
+        out['bound from p₁ ≥ bound from a' + name] = from_a
     return out
 
 # %% ../nbs/03_dimension_collapse.ipynb #89111608
 def dominance(
     P, s, Q,   # triples of the scores: (n, d), (d,), (m, d)
-    head,      # (m,) bool
-) -> dict:     # share: true share of users with a head item on top; plain, leverage: c, κ² and the guaranteed shares
-    "The theorem on given scores. Users whose scores are all zero are left out."
-    keep = np.abs(P * s).max(1) > 1e-12 * s[0]
-    P, head = P[keep], _head(head, len(Q))
-    out = dict(share=float(head[top_items((P * s).astype(np.float32), Q.astype(np.float32))].mean()), a=float(P[:, 0].sum() / len(P)**.5))
+    head,      # (m,) bool: the head items
+) -> dict:     # share, a; plain, leverage: c, κ² and the guaranteed shares
+    """The theorem on given scores; users whose scores are all zero are left out.
+
+    share: true share of users with a head item on top; a: cosine of p₁ with 1; None for
+    an infinite c or κ². Raises `ValueError` or `TypeError` for what are no triples."""
+    P, s, Q, head = _seen(P, s, Q, head)
+    top = top_items((P * s).astype(np.float32), Q.astype(np.float32))
+    out = dict(share=float(head[top].mean()), a=float(P[:, 0].sum() / len(P)**.5))
+    p1 = P[:, 0] / np.linalg.norm(P[:, 0])
     for name in ('plain', 'leverage'):
         c = head_advantage(Q, head, name == 'leverage')
         k2 = overturned(s, c)
-        out[name] = dict(c=c if np.isfinite(c) else None, kappa2=k2 if np.isfinite(k2) else None, from_a=share_bound(k2, min(out['a'], 1.)),
-                         from_p1=share_bound(k2, P[:, 0] / np.linalg.norm(P[:, 0])), certified=float(certified(P, s, c).mean()))
+        finite = lambda x: x if np.isfinite(x) else None
+        out[name] = dict(c=finite(c), kappa2=finite(k2),
+                         from_a=share_bound(k2, min(out['a'], 1.)),
+                         from_p1=share_bound(k2, p1),
+                         certified=float(certified(P, s, c).mean()))
     return out
 
 # %% ../nbs/03_dimension_collapse.ipynb #8c5a2d4f
@@ -430,37 +688,90 @@ def logistic_mode(
     eps,     # strength at t = 0, ≥ 0
     t,       # time ≥ 0
 ) -> np.ndarray:   # strength s(t)
-    "Strength of one mode under gradient flow on ½‖Y − U Vᵀ‖²."
-    sigma, eps, t = (np.asarray(v, float) for v in (sigma, eps, t))
-    check(bool((sigma > 0).all()), 'sigma', sigma.ravel()[:3], 'singular values > 0')
-    check(bool((eps >= 0).all()), 'eps', eps.ravel()[:3], 'strengths ≥ 0')
-    check(bool((t >= 0).all()), 't', t.ravel()[:3], 'times ≥ 0')
+    """Strength of one mode under gradient flow on ½‖Y − U Vᵀ‖².
+
+    Raises `ValueError` or `TypeError` for numbers out of range, or shapes that do not
+    broadcast."""
+    valid = dict(sigma='singular values > 0', eps='strengths ≥ 0', t='times ≥ 0')
+    args = dict(sigma=sigma, eps=eps, t=t)
+    args = {k: _numbers(x, k, valid[k]) for k, x in args.items()}
+    for k, x in args.items():
+        fine = np.isfinite(x).all() and (x >= 0).all() and (k != 'sigma' or x.all())
+        check(bool(fine), k, x.ravel()[:3], valid[k])
+    sigma, eps, t = args.values()
+    try: np.broadcast_shapes(sigma.shape, eps.shape, t.shape)
+    except ValueError: check(False, 'sigma, eps, t', [x.shape for x in args.values()],
+                             'shapes that broadcast')
     return sigma * eps / (eps + (sigma - eps) * np.exp(-2 * sigma * t))
+
+# %% ../nbs/03_dimension_collapse.ipynb #7cb2af2d
+def _fit_together(U, V, P, Q) -> tuple[np.ndarray, ...]:
+    "Factors and modes of one matrix, checked."
+    (U, V), (P, Q) = _pair(U, V), _pair(P, Q)
+    shapes = [X.shape for X in (U, V, P, Q)]
+    fine = len(U) == len(P) and len(V) == len(Q)
+    check(fine, 'U, V, P, Q', shapes, '(n, d), (m, d), (n, K) and (m, K)')
+    return U, V, P, Q
 
 def start_strengths(
     U, V,   # the start: (n, d), (m, d)
     P, Q,   # (n, K), (m, K) leading singular vectors of Y
 ) -> np.ndarray:  # (K,) ε_k ≥ 0
-    "What of a start goes into each mode: ε for `logistic_mode`. Exact for a spectral start, first order for a small random one."
+    """What of a start goes into each mode: ε for `logistic_mode`.
+
+    Exact for a spectral start, first order for a small random one. Raises `ValueError`
+    for shapes that do not fit."""
+    U, V, P, Q = _fit_together(U, V, P, Q)
     R = np.linalg.qr((U.T @ P + V.T @ Q) / 2)[1]
     return np.append(np.diag(R)**2, np.zeros(max(P.shape[1] - len(R), 0)))
 
-def mode_strengths(U, V, P, Q) -> np.ndarray:  # (K,) p_kᵀ U Vᵀ q_k
-    "How far each mode of Y is present in the scores U Vᵀ; σ_k where it is fully learnt."
+def mode_strengths(
+    U, V,   # factors: (n, d), (m, d)
+    P, Q,   # (n, K), (m, K) leading singular vectors of Y
+) -> np.ndarray:  # (K,) p_kᵀ U Vᵀ q_k
+    """How far each mode of Y is present in the scores U Vᵀ; σ_k where fully learnt.
+
+    Raises `ValueError` for shapes that do not fit."""
+    U, V, P, Q = _fit_together(U, V, P, Q)
     return ((P.T @ U) * (Q.T @ V)).sum(1)
+
+# %% ../nbs/03_dimension_collapse.ipynb #e3b96793
+_MOST_STEPS = 10**6
+
+def _state(Y, U, V, steps) -> None:
+    "Refuse what no iteration can start from."
+    kind = type(Y).__name__
+    sparse = sp.issparse(Y) and Y.ndim == 2 and Y.dtype.kind in 'biuf'
+    check(sparse, 'Y', kind, 'a scipy sparse matrix of real numbers', TypeError)
+    finite = bool(np.isfinite(Y.data).all())
+    check(finite, 'Y', 'NaN or infinite entries', 'finite entries')
+    arrays = all(isinstance(X, np.ndarray) for X in (U, V))
+    kinds = f'{type(U).__name__}, {type(V).__name__}'
+    check(arrays, 'U, V', kinds, 'two numpy arrays', TypeError)
+    _pair(U, V)
+    fits = (len(U), len(V)) == Y.shape
+    valid = f'({Y.shape[0]}, d) and ({Y.shape[1]}, d)'
+    check(fits, 'U, V', f'shapes {U.shape}, {V.shape}', valid)
+    valid = f'an integer from 0 to {_MOST_STEPS}'
+    check(_whole(steps, 0, _MOST_STEPS), 'steps', steps, valid)
 
 def descend(
     Y,              # (n, m) scipy sparse matrix
-    U, V,           # the start: (n, d), (m, d)
+    U, V,           # the start: (n, d), (m, d), arrays
     lr: float,      # step η > 0; stable for η σ₁ < 1
-    steps: int,     # ≥ 0
+    steps: int,     # 0 … 10⁶
 ):                  # yields (step, U, V) for step = 0 … steps
-    "Gradient descent on ½‖Y − U Vᵀ‖²; a step costs O((nnz + (n + m) d) d), nothing dense."
-    check(np.isfinite(lr) and lr > 0, 'lr', lr, 'a finite number > 0')
-    fits = U.shape == (Y.shape[0], V.shape[1]) and len(V) == Y.shape[1]
-    check(fits, 'U, V', f'shapes {U.shape}, {V.shape}', f'({Y.shape[0]}, d) and ({Y.shape[1]}, d)')
+    """Gradient descent on ½‖Y − U Vᵀ‖²; a step costs O((nnz + (n + m) d) d).
+
+    Raises `ValueError` or `TypeError` for what is no start or no step, and
+    `FloatingPointError` where it diverges."""
+    _state(Y, U, V, steps)
+    lr = _number(lr, 'lr', lambda x: x > 0, 'a finite number > 0')
     Yt = Y.T.tocsr()
     for step in range(steps + 1):
-        if not np.isfinite(U).all(): raise FloatingPointError(f'descent diverged at step {step}; lr was {lr:g}, try one below 1/σ₁')
+        if not np.isfinite(U).all():
+            raise FloatingPointError(f'descent diverged at step {step}; lr was {lr:g}, '
+                                     'try one below 1/σ₁')
         yield step, U, V
-        with np.errstate(all='ignore'): U, V = U + lr * (Y @ V - U @ (V.T @ V)), V + lr * (Yt @ U - V @ (U.T @ U))
+        with np.errstate(all='ignore'):
+            U, V = (U + lr * (Y @ V - U @ (V.T @ V)), V + lr * (Yt @ U - V @ (U.T @ U)))

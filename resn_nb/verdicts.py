@@ -10,153 +10,180 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .core import check, load_json
+from .data import _check_int, _check_number
 from .experiments import MAIN, WHERE, gather, paired, pick
 
 # %% ../nbs/17_verdicts.ipynb #a697aa2f
 def sure(
-    mean,  # of n changes, number or array
-    std,   # their standard deviation
-    n,     # how many, ≥ 2
-):         # bool, or array of bool
+    mean,   # of the changes, a number or an array
+    std,    # their standard deviation, likewise
+    n,      # how many changes, likewise
+):          # bool, or an array of them; False for a single change
     "Is zero outside the 95 % t-interval of the mean of n changes?"
     from scipy.stats import t
     return abs(mean) > t.ppf(.975, n - 1) * std / n**.5
 
+# %% ../nbs/17_verdicts.ipynb #0197f986
+def _has(arg: str, table, *columns: str) -> None:
+    "Refuse what is not a table with these columns."
+    import pandas as pd
+    frame = isinstance(table, pd.DataFrame)
+    check(frame, arg, type(table).__name__, 'a DataFrame', TypeError)
+    need = 'a table with ' + ', '.join(columns)
+    for c in columns: check(c in table, arg, f'no column {c}', need)
+
 def changes(
     table,                     # of `gather`: final runs, plain ones among them
-    metrics=('ndcg@20', 'popular_ratio@20'),
+    metrics=('ndcg@20', 'popular_ratio@20'),   # columns
     seeds: int = 3,            # how many a method must have in a place, ≥ 2
-):  # DataFrame, one row a place and method
-    """Relative changes against the plain model of the same seed, as plain columns.
-
-    For each metric: its mean change, METRIC_std, METRIC_sure, and METRIC_plain, the
-    mean of the plain model itself. Raises ValueError for fewer than two seeds."""
-    check(seeds >= 2, 'seeds', seeds, 'a number ≥ 2: one seed has no spread')
+):
+    """Relative changes against the plain model of the same seed, as plain columns: a
+    DataFrame, one row a place and method. Columns: those of `WHERE`, method, seeds (how
+    many), and of each metric its name (mean of the changes), name_std, name_sure and
+    name_plain (mean of the plain model itself)."""
+    _check_int('seeds', seeds, 2)   # one seed has no spread
+    _has('table', table, *WHERE, 'method', 'seed', 'final', *metrics)
     final = table[table.final] if table.final.any() else table
     many = final.groupby([*WHERE, 'method']).seed.nunique()
     c = paired(final, metrics)
-    mean, std = (c.xs(k, axis=1, level=1) for k in ('mean', 'std'))
-    flat = mean.join(std.add_suffix('_std')).assign(seeds=many)
-    plain_seeds = flat.index.map(lambda i: many.get((*i[:-1], 'none'), 0))
-    plain = final[final.method == 'none'].groupby(WHERE)[list(metrics)].mean()
-    plain = plain.reindex(flat.index.droplevel('method'))
-    for m in metrics:
-        flat[f'{m}_sure'] = sure(flat[m], flat[f'{m}_std'], flat.seeds)
-        flat[f'{m}_plain'] = plain[m].to_numpy()
-    return flat[(flat.seeds >= seeds) & (plain_seeds >= seeds)].reset_index()
+    stds = c.xs('std', axis=1, level=1).add_suffix('_std')
+    flat = c.xs('mean', axis=1, level=1).join(stds).assign(seeds=many)
+    plain = flat.index.map(lambda i: many.get((*i[:-1], 'none'), 0))
+    base = final[final.method == 'none'].groupby(WHERE)[list(metrics)].mean()
+    base = base.reindex(flat.index.droplevel('method'))
+    for m in metrics: flat[f'{m}_sure'] = sure(flat[m], flat[f'{m}_std'], flat.seeds)
+    for m in metrics: flat[f'{m}_plain'] = base[m].to_numpy()
+    return flat[(flat.seeds >= seeds) & (plain >= seeds)].reset_index()
 
-# %% ../nbs/17_verdicts.ipynb #d01d8e2e
+# %% ../nbs/17_verdicts.ipynb #b66cc825
 def extremes(
     changed,              # of `changes`
-    methods: Iterable[str] = ('resn',),  # to look at
-    # share of NDCG@20 that may be given up where accuracy counts as kept, in [0, 1)
-    loss: float = .01,
+    methods: Iterable[str] = ('resn',),   # those that are looked at
+    loss: float = .01,    # NDCG that may be given up where accuracy is kept, in [0, 1)
     least: float = .01,   # NDCG@20 that the plain model must have, in [0, 1)
-):  # DataFrame, three rows: the place and changes behind each answer, if there is one
+):
     """Largest sure fall of the popular ratio, the same with accuracy kept, and largest
-    sure rise of NDCG@20. Raises ValueError for a share outside [0, 1)."""
+    sure rise of NDCG@20: a DataFrame, three rows, with the place and the changes behind
+    each answer; fewer rows where nothing fits."""
     import pandas as pd
     for arg, v in dict(loss=loss, least=least).items():
-        check(0 <= v < 1, arg, v, 'a share in [0, 1)')
-    good = changed['ndcg@20_plain'] >= least
-    t = changed[changed.method.isin(list(methods)) & good]
-    ratio, ndcg = 'popular_ratio@20', 'ndcg@20'
-    fall = t[t[f'{ratio}_sure'] & (t[ratio] < 0)]
-    rise = t[t[f'{ndcg}_sure'] & (t[ndcg] > 0)]
-    kept, found = fall[fall[ndcg] >= -loss], {}
-    if len(fall): found['largest fall of the popular ratio'] = fall[ratio].idxmin()
-    cheap = f'… with at most {loss:.0%} less NDCG@20'
-    if len(kept): found[cheap] = kept[ratio].idxmin()
-    if len(rise): found['largest rise of NDCG@20'] = rise[ndcg].idxmax()
-    return pd.DataFrame({k: t.loc[i] for k, i in found.items()}).T
+        _check_number(arg, v, lambda v: 0 <= v < 1, 'a share in [0, 1)')
+    needed = 'method', 'ndcg@20_plain', 'ndcg@20_sure', 'popular_ratio@20_sure'
+    _has('changed', changed, *needed)
+    enough = changed['ndcg@20_plain'] >= least
+    t = changed[changed.method.isin(list(methods)) & enough]
+    fall = t[t['popular_ratio@20_sure'] & (t['popular_ratio@20'] < 0)]
+    rise = t[t['ndcg@20_sure'] & (t['ndcg@20'] > 0)]
+    kept = fall[fall['ndcg@20'] >= -loss]
+    lowest = lambda rows: rows.loc[rows['popular_ratio@20'].idxmin()]
+    highest = lambda rows: rows.loc[rows['ndcg@20'].idxmax()]
+    found = {'largest fall of the popular ratio': (fall, lowest),
+             f'… with at most {loss:.0%} less NDCG@20': (kept, lowest),
+             'largest rise of NDCG@20': (rise, highest)}
+    answers = {k: best(rows) for k, (rows, best) in found.items() if len(rows)}
+    return pd.DataFrame(answers).T
 
 # %% ../nbs/17_verdicts.ipynb #134aedd0
-_PLACE = ['paradigm', 'data', 'backbone']
-
-def _paradigms_in_order(column):
-    "A key for sorting: common, levelled, uniform; other columns as they are."
-    order = dict(common=0, debiased=1, uniform=2)
-    return column.map(order) if column.name == 'paradigm' else column
+def _bars(ax, changed, methods, places: list[tuple], metric: str, title: str) -> None:
+    "One panel of `overview`."
+    from resn_nb.core import COLORS
+    looks = zip(('resn', 'accent', 'sun', 'plain'), 'os^D')
+    for k, (m, (color, mark)) in enumerate(zip(methods, looks)):
+        rows = changed[changed.method == m]
+        at = zip(rows.data, rows.paradigm, rows.backbone)
+        y = [-places.index(p) + .16 - .32 * k for p in at]
+        style = dict(fmt=mark, ms=4, lw=1, color=COLORS[color], label=m)
+        ax.errorbar(100 * rows[metric], y, xerr=100 * rows[f'{metric}_std'], **style)
+    ax.axvline(0, color=COLORS['ink'], lw=.8)
+    ax.set(title=title, xlabel='change against plain (%)')
+    ax.tick_params(axis='y', labelsize=8)
 
 def overview(
     changed,                       # of `changes`
-    methods=('resn', 'shrink'),    # four at most
+    methods=('resn', 'shrink'),    # at most four
 ):                                 # matplotlib Figure
-    "Changes of popular ratio and NDCG@20 against plain, with one standard deviation."
+    "Changes against plain, a row a place; bars are one standard deviation."
     import matplotlib.pyplot as plt
-    from resn_nb.core import COLORS, use_style
+    from resn_nb.core import use_style
+    _has('changed', changed, 'method', 'data', 'paradigm', 'backbone')
+    check(1 <= len(methods) <= 4, 'methods', methods, 'one to four names')
     use_style()
     t = changed[changed.method.isin(methods)]
-    t = t.sort_values(_PLACE, key=_paradigms_in_order)
-    places = list(dict.fromkeys(zip(*(t[c] for c in _PLACE))))
-    fig, axs = plt.subplots(1, 2, figsize=(6.4, 1.4 + .26 * len(places)), sharey=True)
-    titles = {'popular_ratio@20': 'popular ratio', 'ndcg@20': 'NDCG@20'}
-    looks = list(zip(methods, ('resn', 'accent', 'sun', 'plain'), 'os^D'))
-    for ax, metric in zip(axs, titles):
-        for k, (m, color, mark) in enumerate(looks):
-            rows = t[t.method == m]
-            at = map(places.index, zip(*(rows[c] for c in _PLACE)))
-            y, error = [-j + .16 - .32 * k for j in at], 100 * rows[f'{metric}_std']
-            look = dict(fmt=mark, ms=4, lw=1, color=COLORS[color], label=m)
-            ax.errorbar(100 * rows[metric], y, xerr=error, **look)
-        ax.axvline(0, color=COLORS['ink'], lw=.8)
-        ax.set(title=titles[metric], xlabel='change against plain (%)')
-        ax.tick_params(axis='y', labelsize=8)
-    names = [f'{d}, {dict(debiased="levelled").get(p, p)}, {b}' for p, d, b in places]
+    t = t.sort_values(['paradigm', 'data', 'backbone'])   # common, debiased, uniform
+    places = list(dict.fromkeys(zip(t.data, t.paradigm, t.backbone)))
+    check(len(places) > 0, 'changed', 'no run of these methods', ', '.join(methods))
+    size = 6.4, 1.4 + .26 * len(places)
+    fig, axs = plt.subplots(1, 2, figsize=size, sharey=True)
+    _bars(axs[0], t, methods, places, 'popular_ratio@20', 'popular ratio')
+    _bars(axs[1], t, methods, places, 'ndcg@20', 'NDCG@20')
+    names = [f'{d}, {dict(debiased="levelled").get(p, p)}, {b}' for d, p, b in places]
     axs[0].set(yticks=[-j for j in range(len(places))], yticklabels=names)
-    axs[0].set_ylim(.7 - len(places), .7)
-    handles, at = axs[0].get_legend_handles_labels(), 'outside lower center'
-    fig.legend(*handles, loc=at, ncols=len(methods), fontsize=9)
+    axs[0].set(ylim=(.7 - len(places), .7))
+    legend = dict(loc='outside lower center', ncols=len(methods), fontsize=9)
+    fig.legend(*axs[0].get_legend_handles_labels(), **legend)
     return fig
 
 # %% ../nbs/17_verdicts.ipynb #c50f26de
 def by_beta(
     table,      # of `load_results`: one place, several β, 0 among them, the same seeds
     label: str, # for the column `backbone`
-):              # DataFrame: runs of β = 0 as method none, of the chosen β as resn
+):              # DataFrame: runs of β = 0 as method none, of the chosen as resn, final
     "An experiment over β as a comparison of two methods."
-    scores = ['valid_ndcg', 'valid_popular_ratio']
-    v = table.groupby('beta')[scores].mean().reset_index()
-    valid = 'a table with the plain model, beta 0'
-    check(0. in set(v.beta), 'table', f'betas {v.beta.tolist()}', valid)
-    rivals = v[v.beta > 0]
-    plain = v.valid_ndcg[v.beta == 0].item()
+    _has('table', table, 'beta', 'valid_ndcg', 'valid_popular_ratio', 'paradigm')
+    chosen_by = ['valid_ndcg', 'valid_popular_ratio']
+    v = table.groupby('beta')[chosen_by].mean().reset_index()
+    found = f'betas {v.beta.tolist()}'
+    check(0. in set(v.beta), 'table', found, 'a table with the plain model, beta 0')
+    rivals, plain = v[v.beta > 0], v.valid_ndcg[v.beta == 0].item()
     chosen = rivals.beta[pick(rivals, plain, table.paradigm.iloc[0])]
     kept = table[table.beta.isin([0., chosen])]
-    methods = kept.beta.map({0.: 'none', chosen: 'resn'})
-    return kept.assign(method=methods, backbone=label, final=True)
+    method = kept.beta.map({0.: 'none', chosen: 'resn'})
+    return kept.assign(method=method, backbone=label, final=True)
 
-def first_look(root='results'):   # DataFrame like `gather`'s
+# %% ../nbs/17_verdicts.ipynb #dc837b9a
+def first_look(
+    root='results',   # folder of the results
+):                    # DataFrame like `gather`'s
     "ReSN on MovieLens-1M with 256 factors, common and levelled test."
     import pandas as pd
-    read = lambda name: by_beta(gather(name, root=root), 'mf, 256 factors')
-    return pd.concat(map(read, ('ml1m', 'ml1m_debiased')), ignore_index=True)
+    tables = [gather(n, root=root) for n in ('ml1m', 'ml1m_debiased')]
+    both = [by_beta(t, 'mf, 256 factors') for t in tables]
+    return pd.concat(both, ignore_index=True)
 
-# %% ../nbs/17_verdicts.ipynb #58b00bf4
+# %% ../nbs/17_verdicts.ipynb #554fa179
 def relative(
     table,         # as for `by_beta`
     metric: str,   # column
 ):                 # DataFrame, seed × β: change in per cent
     "Changes against β = 0 of the same seed."
+    _has('table', table, 'seed', 'beta', metric)
+    check((table.beta == 0).any(), 'table', 'no beta 0', 'a table with the plain model')
     p = table.pivot(index='seed', columns='beta', values=metric)
     return 100 * (p.div(p[0.], axis=0) - 1)
 
 # %% ../nbs/17_verdicts.ipynb #88e7a7fc
+def _undominated(rows, metric: str) -> list[bool]:
+    "Of the methods of one place."
+    value, ratio = rows[metric], rows['popular_ratio@20']
+    return [not ((value > m) & (ratio < p)).any() for m, p in zip(value, ratio)]
+
 def front(
     table,               # of `gather`: final runs
-    metric: str = 'ndcg@20',
-    seeds: int = 3,      # how many a method must have in a place
-    least: int = 1,      # methods that a place must have
-):  # DataFrame: (*WHERE, method), means of metric and popular_ratio@20, rank, front
-    "Means over the seeds, rank by metric, and who is dominated by nobody in its place."
-    g, ratio = table[table.final].groupby([*WHERE, 'method']), 'popular_ratio@20'
-    t = g[[metric, ratio]].mean()[g.seed.nunique() >= seeds].reset_index()
+    metric: str = 'ndcg@20',   # column; higher is better
+    seeds: int = 3,      # how many a method must have in a place, ≥ 1
+    least: int = 1,      # methods that a place must have, ≥ 1
+):
+    """Means over the seeds, and who is dominated by nobody in its place: a DataFrame
+    with the columns of `WHERE`, method, metric, popular_ratio@20, rank (by the metric,
+    1 is best) and front (bool)."""
+    for arg, v in dict(seeds=seeds, least=least).items(): _check_int(arg, v, 1)
+    _has('table', table, *WHERE, 'method', 'seed', 'final', metric, 'popular_ratio@20')
+    g = table[table.final].groupby([*WHERE, 'method'])
+    t = g[[metric, 'popular_ratio@20']].mean()[g.seed.nunique() >= seeds].reset_index()
     t = t[t.groupby(WHERE).method.transform('size') >= least].copy()
     t['front'] = False
     for _, rows in t.groupby(WHERE):
-        both = list(zip(rows[metric], rows[ratio]))
-        beaten = [any(n > m and q < p for n, q in both) for m, p in both]
-        t.loc[rows.index, 'front'] = [not b for b in beaten]
+        t.loc[rows.index, 'front'] = _undominated(rows, metric)
     rank = t.groupby(WHERE)[metric].rank(ascending=False, method='min')
     return t.assign(rank=rank.astype(int))
 
@@ -166,20 +193,22 @@ def verdict(
 ) -> str:
     "'reproduced', 'partly (k of n)' or 'not (0 of n)'; 'not run' if nothing was run."
     holds = list(holds)
-    run = [bool(h) for h in holds if h is not None]
-    n, k, missing = len(run), sum(run), len(holds) - len(run)
-    if not n: return 'not run'
+    n, k = sum(h is not None for h in holds), sum(bool(h) for h in holds)
+    if n == 0: return 'not run'
     word = 'reproduced' if k == n else 'partly' if k else 'not'
-    return f'{word} ({k} of {n})' + (f', {missing} not run' if missing else '')
+    left = f', {len(holds) - n} not run' if len(holds) > n else ''
+    return f'{word} ({k} of {n}){left}'
 
-# %% ../nbs/17_verdicts.ipynb #27063ff1
+# %% ../nbs/17_verdicts.ipynb #9badf9f4
 def judged(
     rows: Iterable[tuple],   # (claim, the paper's number or words, ours, verdict, why)
 ):                           # DataFrame, one row a claim
     "The table that ends an experiment page."
     import pandas as pd
     columns = ['claim', 'paper', 'ours', 'verdict', 'likely reason']
-    return pd.DataFrame(list(rows), columns=columns).set_index('claim')
+    rows = list(rows)
+    for r in rows: check(len(r) == 5, 'rows', r, '(' + ', '.join(columns) + ')')
+    return pd.DataFrame(rows, columns=columns).set_index('claim')
 
 # %% ../nbs/17_verdicts.ipynb #e5b2be69
 def _read(root, *part) -> list[dict]:
@@ -187,80 +216,82 @@ def _read(root, *part) -> list[dict]:
     return [load_json(f) for f in sorted(Path(root, *part).glob('*.json'))]
 
 def _theory(root) -> Iterable[tuple]:
-    "Claims on spectra, dimensions and training: (claim, paper, ours, verdict, page)."
-    laws = [r['label'] == 'plausible' for r in _read(root, 'power_law') if 'label' in r]
-    ours = f'plausible on {sum(laws)} of {len(laws)}'
-    power_law = 'popularity follows a power law'
-    yield power_law, 'assumed', ours, verdict(laws), '01_power_law'
-
-    span, claim, page = _span, 'cos(q₁, r) > 0.98: ', '22_exp_alignment'
+    "Claims about spectra, dimensions, training: (claim, paper, ours, verdict, page)."
+    laws = [r['label'] for r in _read(root, 'power_law') if 'label' in r]
+    yield ('popularity follows a power law', 'assumed',
+           f"plausible on {laws.count('plausible')} of {len(laws)}",
+           verdict(l == 'plausible' for l in laws), '01_power_law')
+    span = lambda values: f'{min(values):.2f} … {max(values):.2f}' if values else ''
     cos = [r['cos'] for r in _read(root, 'spectra')]
-    above = verdict(c > .98 for c in cos)
-    yield claim + 'the interactions', 'yes', span(cos), above, page
-    runs = [r['runs'] for r in _read(root, 'collapse', 'models')]
-    cos = [sum(run[-1]['sigmoid_cos'] for run in r) / len(r) for r in runs]
-    above = verdict(c > .98 for c in cos)
-    yield claim + 'trained models, activated scores', 'yes', span(cos), above, page
+    yield ('cos(q₁, r) > 0.98: the interactions', 'yes', span(cos),
+           verdict(c > .98 for c in cos), '22_exp_alignment')
+    trained = [sum(run[-1]['sigmoid_cos'] for run in r['runs']) / len(r['runs'])
+               for r in _read(root, 'collapse', 'models')]
+    yield ('cos(q₁, r) > 0.98: trained models, activated scores', 'yes', span(trained),
+           verdict(c > .98 for c in trained), '22_exp_alignment')
+    ends = [(r['rows'][0]['popular_ratio'], r['rows'][-1]['popular_ratio'])
+            for r in _read(root, 'collapse', 'svd')]
+    yield ('fewer dimensions, more popular items: exact truncation', 'yes',
+           f'{sum(b < a for a, b in ends)} of {len(ends)} data sets',
+           verdict(b < a for a, b in ends), '23_exp_dimension')
+    small = [r for r in _read(root, 'collapse', 'solvers') if r['init'] != 'normal_1']
+    peaks = [max(row['popular_ratio'] for row in run)
+             for r in small for run in r['runs']]
+    highest = f'{100 * min(peaks):.0f} … {100 * max(peaks):.0f} %' if peaks else ''
+    yield ('early in training nearly all slots are popular items', 'yes',
+           f'{highest} at the peak', verdict(p > .9 for p in peaks), '24_exp_growth')
 
-    claim = 'fewer dimensions, more popular items: exact truncation'
-    rows = [r['rows'] for r in _read(root, 'collapse', 'svd')]
-    falls = [r[-1]['popular_ratio'] < r[0]['popular_ratio'] for r in rows]
-    ours = f'{sum(falls)} of {len(falls)} data sets'
-    yield claim, 'yes', ours, verdict(falls), '23_exp_dimension'
+# %% ../nbs/17_verdicts.ipynb #4e6c0c45
+def _largest(c) -> Iterable[tuple]:
+    "Of the three largest changes: (claim, paper, ours, verdict, page)."
+    e = extremes(c)
+    for name, metric, paper in (
+            ('largest fall of the popular ratio', 'popular_ratio@20', .252),
+            ('… with at most 1% less NDCG@20', 'popular_ratio@20', .252),
+            ('largest rise of NDCG@20', 'ndcg@20', .144)):
+        if name not in e.index:
+            yield name, f'{paper:.1%}', 'none', verdict([False]), '25_exp_main'
+            continue
+        r = e.loc[name]
+        ours = (f"{r['popular_ratio@20']:+.1%} popular ratio, {r['ndcg@20']:+.1%} "
+                f"NDCG@20 from {r['ndcg@20_plain']:.2%} "
+                f'({r.data}, {r.paradigm}, {r.backbone})')
+        page = '25_exp_main' if r.backbone in ('mf', 'als') else '20_exp_first_look'
+        yield name, f'{paper:.1%}', ours, verdict([abs(r[metric]) >= paper]), page
 
-    claim = 'early in training nearly all slots are popular items'
-    files = [r for r in _read(root, 'collapse', 'solvers') if r['init'] != 'normal_1']
-    peaks = [max(x['popular_ratio'] for x in run) for r in files for run in r['runs']]
-    ours = f'{100 * min(peaks):.0f} … {100 * max(peaks):.0f} % at the peak'
-    yield claim, 'yes', ours, verdict(p > .9 for p in peaks), '24_exp_growth'
-
-def _span(values) -> str: return f'{min(values):.2f} … {max(values):.2f}'
-
-# %% ../nbs/17_verdicts.ipynb #2e94a814
-def _largest(main, name: str, metric: str, paper: float) -> tuple:
-    "One of the paper's two maxima beside ours: (claim, paper, ours, verdict, page)."
-    found, page = extremes(main), '25_exp_main'
-    if name not in found.index:
-        return name, f'{paper:.1%}', 'none', verdict([False]), page
-    r = found.loc[name]
-    change = f"{r['popular_ratio@20']:+.1%} popular ratio, {r['ndcg@20']:+.1%} NDCG@20"
-    where = f"from {r['ndcg@20_plain']:.2%} ({r.data}, {r.paradigm}, {r.backbone})"
-    if r.backbone not in ('mf', 'als'): page = '20_exp_first_look'
-    reached = verdict([abs(r[metric]) >= paper])
-    return name, f'{paper:.1%}', f'{change} {where}', reached, page
+def _judged_resn(runs, c) -> Iterable[tuple]:
+    "Claims about ReSN, of runs and changes: (claim, paper, ours, verdict, page)."
+    c = c[c.method == 'resn']
+    graphs, places = c.backbone.isin(['lightgcn', 'xsimgcl']), '25_exp_main'
+    main, graph = c[~graphs], c[graphs]
+    yield from _largest(main)
+    everywhere = {'popular ratio falls': main['popular_ratio@20'] < 0,
+                  'NDCG@20 rises': main['ndcg@20'] > 0}
+    for claim, holds in everywhere.items():
+        count = f'{holds.sum()} of {len(main)}'
+        yield claim, 'everywhere', count, verdict(holds), places
+    f = front(runs[runs.backbone == 'mf'], least=6)     # places with rivals
+    best = ['resn' in s for s in f[f['rank'] == 1].groupby(WHERE).method.apply(set)]
+    yield ('most accurate of all methods', 'yes', f'{sum(best)} of {len(best)}',
+           verdict(best), places)
+    both = (graph['popular_ratio@20'] < 0) & (graph['ndcg@20'] >= -.01)
+    yield ('LightGCN, XSimGCL: less popularity at no more than 1 % of NDCG@20', 'yes',
+           f'{both.sum()} of {len(both)}', verdict(both), '26_exp_backbones')
 
 def _method(root) -> Iterable[tuple]:
-    "Claims about ReSN: (claim, paper, ours, verdict, page)."
+    "Claims about ReSN from the saved files: (claim, paper, ours, verdict, page)."
     import pandas as pd
     runs = gather(*MAIN, 'lightgcn', 'xsimgcl', root=root)
-    c = pd.concat([changes(runs), changes(first_look(root))], ignore_index=True)
-    c, page = c[c.method == 'resn'], '25_exp_main'
-    graphs = c.backbone.isin(['lightgcn', 'xsimgcl'])
-    main, graph = c[~graphs], c[graphs]
-    ratio, ndcg = 'popular_ratio@20', 'ndcg@20'
-    yield _largest(main, 'largest fall of the popular ratio', ratio, .252)
-    yield _largest(main, '… with at most 1% less NDCG@20', ratio, .252)
-    yield _largest(main, 'largest rise of NDCG@20', ndcg, .144)
+    both = [changes(runs), changes(first_look(root))]
+    yield from _judged_resn(runs, pd.concat(both, ignore_index=True))
 
-    count = lambda holds: f'{sum(holds)} of {len(holds)}'
-    falls, rises = main[ratio] < 0, main[ndcg] > 0
-    yield 'popular ratio falls', 'everywhere', count(falls), verdict(falls), page
-    yield 'NDCG@20 rises', 'everywhere', count(rises), verdict(rises), page
-
-    f = front(runs[runs.backbone == 'mf'], least=6)     # places with rivals
-    best = f[f['rank'] == 1].groupby(WHERE).method.apply(lambda m: 'resn' in set(m))
-    yield 'most accurate of all methods', 'yes', count(best), verdict(best), page
-
-    claim = 'LightGCN, XSimGCL: less popularity at no more than 1 % of NDCG@20'
-    both = (graph[ratio] < 0) & (graph[ndcg] >= -.01)
-    yield claim, 'yes', count(both), verdict(both), '26_exp_backbones'
-
-# %% ../nbs/17_verdicts.ipynb #f9a06008
+# %% ../nbs/17_verdicts.ipynb #93246b82
 def claims(
     root='results',   # folder of the results
 ):                    # DataFrame, one row a claim: paper, ours, verdict, page
     "What reproduces, from the saved files."
     import pandas as pd
+    check(Path(root).is_dir(), 'root', str(root), 'a folder with results')
     columns = ['claim', 'paper', 'ours', 'verdict', 'page']
     rows = [*_theory(root), *_method(root)]
     return pd.DataFrame(rows, columns=columns).set_index('claim')
