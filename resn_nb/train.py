@@ -30,26 +30,87 @@ from .metrics import evaluate, topk
 from .models import MODELS
 from .spectral import spectrum
 
+# %% ../nbs/09_train.ipynb #1d92c90e
+from .data import split_temporal
+from .metrics import cold_users, popular_lists
+
 # %% ../nbs/09_train.ipynb #67f450c2
 def as_interactions(
-    data,                          # name in `DATASETS`, 'simulated', path, DataFrame, scipy sparse matrix or Interactions
-    seed: int = 0,                 # of the validation part, where one is cut, and of the test part, where `paradigm` asks for one
-    paradigm: str | None = None,   # common, debiased or uniform; None: the published test, or none
-    **columns,                     # for a file or table: names of columns, see `read_interactions`
-) -> Interactions:
-    "`data` as `Interactions` with a validation part."
-    if isinstance(data, Interactions):
-        check(paradigm in (None, data.paradigm), 'paradigm', paradigm, f'{data.paradigm} or None: these interactions are split already')
-        return data
-    if isinstance(data, str) and (data in DATASETS or data == 'simulated'): return load_dataset(data, paradigm=paradigm, seed=seed)
-    check(paradigm in (None, 'common', 'debiased'), 'paradigm', paradigm, 'common or debiased for a file, a table or a matrix')
+    # name in `DATASETS`, 'simulated', path, table, scipy sparse matrix or Interactions
+    data,
+    seed: int = 0,  # of the validation part, and of the test part where one is cut
+    # common, debiased, temporal or uniform; None: the published test part, or none
+    paradigm: str | None = None,
+    **columns,      # for a file or table: columns and format, see `read_interactions`
+) -> Interactions:  # with a validation part
+    "`data` as `Interactions`; `ValueError` or `TypeError` if it cannot be trained on."
+    whole = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool)
+    check(whole and seed >= 0, 'seed', seed, 'an integer ≥ 0')
+    columns = {k: v for k, v in columns.items() if v is not None}
+    if isinstance(data, Interactions): return _as_it_is(data, paradigm, columns)
+    if isinstance(data, str) and (data in DATASETS or data == 'simulated'):
+        _no_columns(columns, f'the data set {data}')
+        return _asked(load_dataset(data, paradigm=paradigm, seed=seed), 'valid')
+    splits = (None, 'common', 'debiased', 'temporal')
+    valid = 'common, debiased or temporal for a file, a table or a matrix'
+    check(paradigm in splits, 'paradigm', paradigm, valid)
+    return _cut(_log(data, columns), paradigm, seed)
+
+# %% ../nbs/09_train.ipynb #777208ee
+def _as_it_is(x: Interactions, paradigm: str | None, columns: dict) -> Interactions:
+    "`x`, if nothing is asked of it that it is not."
+    _no_columns(columns, 'Interactions')
+    valid = f'{x.paradigm} or None: these interactions are split already'
+    check(paradigm in (None, x.paradigm), 'paradigm', paradigm, valid)
+    return x if x.valid is None else _asked(x, 'valid')
+
+def _no_columns(columns: dict, what: str) -> None:
+    "Refuse options of the reader where nothing is read."
+    valid = f'None for {what}: it is for a file or a table'
+    for k, v in columns.items(): check(False, k, v, valid)
+
+def _log(data, columns: dict) -> Interactions:
+    "A file, a table or a matrix, all of it in train."
+    if sp.issparse(data):
+        _no_columns(columns, 'a matrix')
+        return Interactions(data)
     if isinstance(data, (str, os.PathLike)):
-        check(Path(data).exists(), 'data', str(data), 'a file, or one of ' + ', '.join([*DATASETS, 'simulated']))
-    known = sp.issparse(data) or isinstance(data, (str, os.PathLike)) or hasattr(data, 'columns')
-    check(known, 'data', type(data).__name__, 'a name, path, DataFrame, scipy sparse matrix or Interactions', TypeError)
-    x = Interactions(data) if sp.issparse(data) else read_interactions(data, **columns)
-    if paradigm is None: return x.hold_out(seed=seed)
-    return (split_debiased if paradigm == 'debiased' else split_common)(x, seed=seed)
+        names = ', '.join([*DATASETS, 'simulated'])
+        check(Path(data).exists(), 'data', str(data), f'a file, or one of {names}')
+    else:
+        valid = 'a name, path, DataFrame, scipy sparse matrix or Interactions'
+        check(hasattr(data, 'columns'), 'data', type(data).__name__, valid, TypeError)
+    known = list(inspect.signature(read_interactions).parameters)[1:]
+    for k in columns: check(k in known, 'option', k, 'one of ' + ', '.join(known))
+    return read_interactions(data, **columns)
+
+def _cut(x: Interactions, paradigm: str | None, seed: int) -> Interactions:
+    "A whole log with a validation part, and the test part that `paradigm` asks for."
+    if paradigm is None: return _asked(x.hold_out(seed=seed), 'valid')
+    timed = 'common or debiased for a log without times (name their column: time=…)'
+    check(paradigm != 'temporal' or x.time is not None, 'paradigm', paradigm, timed)
+    splits = dict(common=partial(split_common, seed=seed), temporal=split_temporal,
+                  debiased=partial(split_debiased, seed=seed))
+    try: parts = splits[paradigm](x)
+    except ValueError as e:   # the shares are ours, the paradigm is the caller's
+        check(False, 'paradigm', paradigm, f'one by which this log can be split ({e})')
+    return _asked(parts, 'test', 'valid')
+
+def _asked(x: Interactions, *parts: str) -> Interactions:
+    "`x`, if each of `parts` holds an interaction, and validation one of a known user."
+    for part in parts:
+        filled = (y := getattr(x, part)) is not None and y.nnz > 0
+        found = f'{x.train.nnz:,} pairs to learn from and none for the {part} part'
+        check(filled, 'data', found, 'a larger log, or another paradigm')
+    _known_in(x, 'valid')
+    return x
+
+def _known_in(x: Interactions, part: str) -> None:
+    "Refuse a part in which nobody has training data."
+    asked = np.diff(getattr(x, part).indptr) > 0
+    found = f'a {part} part of {asked.sum():,} users, all without training data'
+    valid = 'at least one user with interactions in both'
+    check(bool((asked & ~cold_users(x)).any()), 'data', found, valid)
 
 # %% ../nbs/09_train.ipynb #f21641c4
 import contextlib, hashlib, re, struct, warnings
@@ -456,15 +517,33 @@ def _train(config: Config, data: Interactions, state: _State, method: Method, de
     if state.best is not None: state.model.load_state_dict(state.best)
 
 # %% ../nbs/09_train.ipynb #26dce94c
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Recommender:
-    "A trained model: factors, data, history."
+    "A trained model: factors, data, history; `ValueError` if their shapes do not fit."
     user_factors: Tensor          # (n_users, d) float32, CPU
     item_factors: Tensor          # (n_items, d)
     data: Interactions            # `train` is what it was trained on
-    config: dict                  # all that decided the run
+    config: dict                  # all that decided the run; {}: not trained here
     log: list                     # one dict an epoch
     method: Method = Method()     # for its ranking rule
+
+    def __post_init__(self):
+        for side, n in (('user', self.data.n_users), ('item', self.data.n_items)):
+            X, name = getattr(self, f'{side}_factors'), f'{side}_factors'
+            check(torch.is_tensor(X), name, type(X).__name__, 'a tensor', TypeError)
+            valid = f'a matrix of {n} rows, one for each {side} of the data'
+            check(X.ndim == 2 and len(X) == n, name, tuple(X.shape), valid)
+        d, e = self.user_factors.shape[1], self.item_factors.shape[1]
+        valid = f'{d} columns, as user_factors have'
+        check(d == e, 'item_factors', f'{e} columns', valid)
+
+    def __repr__(self) -> str:
+        known = [self.config[k] for k in ('model', 'method') if k in self.config]
+        if 'best_epoch' in self.config:
+            known.append('epoch {best_epoch} of {stopped_epoch}'.format(**self.config))
+        d, x = self.user_factors.shape[1], self.data
+        known += [f'd = {d}', f'{x.n_users:,} users', f'{x.n_items:,} items']
+        return f'Recommender({", ".join(known)} of {x.name})'
 
     @property
     def history(self):   # DataFrame, one row an epoch
@@ -472,37 +551,59 @@ class Recommender:
         import pandas as pd
         return pd.DataFrame(self.log)
 
-    def evaluate(self, split: str = 'test', k: int = 20, **options) -> dict:
+    def evaluate(self,
+        split: str = 'test',   # or 'valid'
+        k: int = 20,           # length of the lists
+        cold: str = 'skip',    # users without training data: skip | popular | error
+        **options,             # metrics, groups, …: see `resn_nb.metrics.evaluate`
+    ) -> dict:                 # name@k → value
         "All metrics on `split`, see `resn_nb.metrics.evaluate`."
-        return evaluate((self.user_factors, self.item_factors), self.data, split, k, adjust=self.method.rank, **options)
+        factors, rank = (self.user_factors, self.item_factors), self.method.rank
+        return evaluate(factors, self.data, split, k, adjust=rank, cold=cold, **options)
 
     def spectrum(self) -> Tensor:   # (d,)
         "Singular values of the score matrix, descending."
         return spectrum(self.user_factors, self.item_factors)
 
-# %% ../nbs/09_train.ipynb #6133c121
+# %% ../nbs/09_train.ipynb #f084da66
 from fastcore.basics import patch
 
+from .data import label_ids
+
+# %% ../nbs/09_train.ipynb #6133c121
 @patch
 def recommend(self: Recommender,
-    users=None,                  # user labels (ids where the data has no labels); None: all users
-    k: int = 20,                 # list length, 1 … n_items
-    exclude_seen: bool = True,   # leave out what the user has in train
-) -> np.ndarray:                 # (len(users), k) item labels, best first; -1 (ids) or None (labels) where fewer than k are left
-    "Top-k lists."
-    ids = np.arange(self.data.n_users) if users is None else _ids(np.atleast_1d(np.asarray(users)), self.data.users, self.data.n_users)
-    seen = self.data.train if exclude_seen else sp.csr_array(self.data.train.shape, dtype=np.float32)
-    top = topk(self.user_factors, self.item_factors, seen, k, torch.from_numpy(ids), adjust=self.method.rank).numpy()
-    if self.data.items is None: return top
-    return np.where(top >= 0, self.data.items[top], None) if (top < 0).any() else self.data.items[top]
+    users=None,                 # labels of users (or ids, without labels); None: all
+    k: int = 20,                # list length, 1 … n_items
+    exclude_seen: bool = True,  # leave out all that is known: train and validation
+    cold: str = 'popular',      # users without training data: popular | skip | error
+) -> np.ndarray:                # (b, k) labels, best first; None (ids: -1) behind
+    "Top-k lists. A `TypeError` or `ValueError` for labels that the data does not have."
+    data, labels = self.data, self.data.users
+    check(cold in ('popular', 'skip', 'error'), 'cold', cold, 'popular, skip or error')
+    n, m = data.train.shape
+    ids = np.arange(n) if users is None else label_ids(users, labels, n)
+    seen, new = data.known if exclude_seen else None, cold_users(data)[ids]
+    if cold == 'error': _all_warm(ids[new], labels)
+    factors, rank = (self.user_factors, self.item_factors), self.method.rank
+    found = topk(*factors, seen, k, ids[~new], adjust=rank)
+    top = np.full((len(ids), k), -1)
+    top[~new] = found.numpy()
+    if cold == 'popular': top[new] = popular_lists(data, seen, k, ids[new])
+    return top if data.items is None else _labelled(top, data.items)
 
-def _ids(wanted: np.ndarray, labels: np.ndarray | None, n: int) -> np.ndarray:
-    "User ids of `wanted` labels."
-    labels = np.arange(n) if labels is None else labels
-    order = np.argsort(labels)
-    unknown = ~np.isin(wanted, labels)
-    check(not unknown.any(), 'users', wanted[unknown][:3].tolist(), f'labels of the data, such as {labels[:3].tolist()}')
-    return order[np.searchsorted(labels, wanted, sorter=order)]
+def _all_warm(new: np.ndarray, labels: np.ndarray | None) -> None:
+    "Refuse users without training data."
+    some = (new if labels is None else labels[new])[:3].tolist()
+    valid = "users with training data; or cold='popular' or 'skip'"
+    check(len(new) == 0, 'users', f'{some} without training data', valid)
+
+def _labelled(top: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    "Labels of ids, None for -1; each label keeps its type."
+    if (filled := top >= 0).all(): return labels[top]
+    out = np.full(top.shape, None, object)
+    for at in zip(*filled.nonzero()): out[at] = labels[top[at]]
+    return out
 
 # %% ../nbs/09_train.ipynb #6e32e163
 _PARTS = ('data.safetensors', 'factors.safetensors')   # beside a recommender's record
@@ -617,25 +718,42 @@ def _described(rec: Recommender) -> dict:
     options = {k: getattr(rec.method, k) for k in options_of(rec.method)}
     return dict(method=name, method_options=options) | rec.config
 
-# %% ../nbs/09_train.ipynb #0126cc07
+# %% ../nbs/09_train.ipynb #7f56c85e
+from .data import pack_labels, unpack_labels
+
+# %% ../nbs/09_train.ipynb #67f92a3b
 def _matrices(data: Interactions) -> tuple[dict[str, Tensor], dict]:
     "(tensors, meta) of interactions."
-    parts = {k: v for k in ('train', 'valid', 'test') if (v := getattr(data, k)) is not None}
+    parts = {k: getattr(data, k) for k in ('train', 'valid', 'test')}
     types = dict(indptr=np.int64, indices=np.int32)
-    t = {f'{k}.{a}': torch.from_numpy(np.asarray(getattr(v, a), d)) for k, v in parts.items() for a, d in types.items()}
-    labels = {k: None if (v := getattr(data, k)) is None else v.tolist() for k in ('users', 'items')}
-    return t, dict(shape=data.train.shape, name=data.name, paradigm=data.paradigm, notes=data.notes, sha256=data.sha256, **labels)
+    t = {f'{k}.{a}': torch.from_numpy(np.asarray(getattr(v, a), d))
+         for k, v in parts.items() if v is not None for a, d in types.items()}
+    own = ('name', 'paradigm', 'notes', 'sha256')
+    meta = dict(shape=data.train.shape, **{k: getattr(data, k) for k in own})
+    for k in ('users', 'items'):
+        meta[k] = None if (v := getattr(data, k)) is None else pack_labels(v)
+    if data.time is not None:   # its bytes, with their type beside
+        t['time'] = torch.frombuffer(bytearray(data.time.tobytes()), dtype=torch.uint8)
+        meta['time'] = data.time.dtype.str
+    return t, meta
 
 def _interactions(t: dict[str, Tensor], meta: dict, where: Path) -> Interactions:
-    "The reverse; the hash must match."
-    def csr(k):
-        indptr, indices = (t[f'{k}.{a}'].numpy() for a in ('indptr', 'indices'))
-        return sp.csr_array((np.ones(len(indices), np.float32), indices, indptr), shape=meta['shape'])
-    parts = {k: csr(k) for k in ('train', 'valid', 'test') if f'{k}.indptr' in t}
-    data = Interactions(**parts, name=meta['name'], paradigm=meta['paradigm'], notes=meta['notes'], users=meta['users'], items=meta['items'])
-    check(data.sha256 == meta['sha256'], str(where), 'interactions that do not match their hash', 'an undamaged file')
+    "The reverse, from the file `where`; the hash must match."
+    def csr(part):
+        indptr, indices = (t[f'{part}.{a}'].numpy() for a in ('indptr', 'indices'))
+        ones = np.ones(len(indices), np.float32)
+        return sp.csr_array((ones, indices, indptr), shape=meta['shape'])
+    own = {k: csr(k) for k in ('train', 'valid', 'test') if f'{k}.indptr' in t}
+    for k, n in zip(('users', 'items'), meta['shape']):   # a list in format 1
+        own[k] = v if isinstance(v := meta[k], list) else unpack_labels(v, n, k)
+    if (kind := meta.get('time')) is not None:
+        own['time'] = np.frombuffer(t['time'].numpy().tobytes(), kind)
+    data = Interactions(**own, **{k: meta[k] for k in ('name', 'paradigm', 'notes')})
+    found = 'interactions that do not match their hash'
+    check(data.sha256 == meta['sha256'], str(where), found, 'an undamaged file')
     return data
 
+# %% ../nbs/09_train.ipynb #0126cc07
 def _write(rec: Recommender, dir: Path) -> None:
     "Tensors beside; the record, which knows them by hash; the tensors to their places."
     _settle(dir)
@@ -1179,101 +1297,281 @@ def _check_gradients(data: Interactions, options: dict) -> None:
 
 # %% ../nbs/09_train.ipynb #df92023a
 def compare_plot(
-    runs: dict[str, Recommender],   # label → run, all on the same data; the first two get the site's colours for plain and ReSN
-    split: str = 'test',
-    k: int = 20,
-):                                  # matplotlib Figure
+    # label → run, all on the same data; the first two in the colours of plain and ReSN
+    runs: dict[str, Recommender],
+    split: str = 'test',   # whose lists: test or valid
+    k: int = 20,           # their length
+):                         # matplotlib Figure, closed: a notebook shows it once
     "Popularity groups' shares of the slots, spectrum, and popular ratio in training."
     import matplotlib.pyplot as plt
     from resn_nb.core import COLORS, use_style
+    _comparable(runs)
     use_style()
-    fig, axs = plt.subplot_mosaic([['slots', 'slots'], ['spectrum', 'training']], figsize=(6.4, 5.6))
-    ax, bx, cx = axs.values()
-    colors = dict(zip(runs, [COLORS[c] for c in ('plain', 'resn', 'accent', 'sun', 'warn')]))
-    first, width, groups = next(iter(runs.values())), .8 / (len(runs) + 1), np.arange(5)
-    ax.bar(groups - .4 + width / 2, [20] * 5, width, color=COLORS['data'], label='data')
-    for j, (name, r) in enumerate(runs.items(), 1):
-        shares = 100 * np.array(r.evaluate(split, k, metrics=('group_shares',))[f'group_shares@{k}'])
-        ax.bar(groups - .4 + (j + .5) * width, shares, width, color=colors[name], label=name)
-        s = r.spectrum()
-        bx.semilogy(np.arange(1, len(s) + 1), s, color=colors[name], marker='.', ms=4, lw=1, label=name)
-        h = r.history if 'search' not in r.config else type(r.history)(r.config['search'])
-        if 'valid_popular_ratio' in h:
-            seen = h[['epoch', 'valid_popular_ratio']].dropna()
-            cx.plot(seen.epoch, 100 * seen.valid_popular_ratio, color=colors[name], label=name)
-    ax.set(title=f'{first.data.name}: who gets the slots', xlabel='popularity group, rare → popular', ylabel=f'share of top-{k} slots (%)',
-           xticks=groups, xticklabels=groups + 1)
-    bx.set(title='spectrum of the scores', xlabel='index k', ylabel='singular value σₖ')
-    cx.set(title='popular group while training', xlabel='epoch', ylabel=f'share of top-{k} slots (%)', ylim=(0, 100))
-    ax.legend(); return fig
+    panels = [['slots', 'slots'], ['spectrum', 'training']]
+    fig, axs = plt.subplot_mosaic(panels, figsize=(6.4, 6))
+    plt.close(fig)
+    palette = [COLORS[c] for c in ('plain', 'resn', 'accent', 'sun', 'warn')]
+    colors = {name: palette[j % len(palette)] for j, name in enumerate(runs)}
+    _draw_slots(axs['slots'], runs, split, k, colors, COLORS['data'])
+    _draw_spectra(axs['spectrum'], runs, colors)
+    _draw_training(axs['training'], runs, colors)
+    return fig
 
+# %% ../nbs/09_train.ipynb #e6610082
+def _comparable(runs: dict[str, Recommender]) -> None:
+    "Refuse what cannot be in one picture."
+    valid = 'a dict with a label for each Recommender'
+    check(isinstance(runs, dict) and len(runs) > 0, 'runs', runs, valid, TypeError)
+    for name, r in runs.items():
+        arg, found = f'runs[{name!r}]', type(r).__name__
+        check(isinstance(r, Recommender), arg, found, 'a Recommender', TypeError)
+    kinds = len({r.data.sha256 for r in runs.values()})
+    check(kinds == 1, 'runs', f'data of {kinds} kinds', 'runs on the same data')
+
+def _options(rec: Recommender) -> str:
+    "Options of a run's method, for a legend: ` (β = 0.001, norm = exact)`."
+    options = rec.config.get('method_options', {})
+    options = {k: v for k, v in options.items() if v is not None and v is not False}
+    said = [f'{"β" if k == "beta" else k} = {v:g}' if isinstance(v, float)
+            else f'{k} = {v}' for k, v in options.items()]
+    return f' ({", ".join(said)})' if said else ''
+
+def _draw_slots(ax, runs: dict, split: str, k: int, colors: dict, grey: str) -> None:
+    "Bars: what share of the slots each popularity group gets, and what each run is."
+    groups, width = np.arange(5), .8 / (len(runs) + 1)
+    ax.bar(groups - .4 + width / 2, [20] * 5, width, color=grey, label='data')
+    for j, (name, r) in enumerate(runs.items(), 1):
+        found = r.evaluate(split, k, metrics=('group_shares', 'ndcg'), say=False)
+        shares = 100 * np.array(found[f'group_shares@{k}'])
+        label = f'{name}{_options(r)}: NDCG@{k} {found[f"ndcg@{k}"]:.4f}'
+        at = groups - .4 + (j + .5) * width
+        ax.bar(at, shares, width, color=colors[name], label=label)
+    seeds = sorted({r.config['seed'] for r in runs.values() if 'seed' in r.config})
+    data = r.data
+    where = [f'{split} part', data.paradigm, *(f'seed {s}' for s in seeds)]
+    ax.set(title=f'{data.name}: who gets the slots ({", ".join(where)})',
+           xlabel='popularity group, rare → popular',
+           ylabel=f'share of top-{k} slots (%)', xticks=groups, xticklabels=groups + 1)
+    n = found['n_cold']
+    ax.legend(title=f'{n:,} users without training data left out' if n else None)
+
+def _draw_spectra(ax, runs: dict, colors: dict) -> None:
+    "Singular values of the scores."
+    for name, r in runs.items():
+        s = r.spectrum()
+        index = np.arange(1, len(s) + 1)
+        ax.semilogy(index, s, color=colors[name], marker='.', ms=4, lw=1, label=name)
+    ax.set(title='spectrum of the scores', xlabel='index k', ylabel='singular value σₖ')
+
+def _draw_training(ax, runs: dict, colors: dict) -> None:
+    "The popular group's share in validation lists, and the epoch that was chosen."
+    import pandas as pd
+    for name, r in runs.items():
+        h = pd.DataFrame(r.config.get('search', r.log))
+        if 'valid_popular_ratio' not in h: continue
+        seen = h[['epoch', 'valid_popular_ratio']].dropna()
+        share, best = 100 * seen.valid_popular_ratio, r.config.get('best_epoch')
+        ax.plot(seen.epoch, share, color=colors[name], label=name)
+        at, label = share[seen.epoch == best], f'{name}: epoch {best} chosen'
+        if len(at): ax.plot([best], at, 'o', color=colors[name], label=label)
+    lengths = {r.config['k'] for r in runs.values() if 'k' in r.config}
+    k = '/'.join(map(str, sorted(lengths)))
+    ax.set(title='popular group in validation', xlabel='epoch (○: chosen)',
+           ylabel=f'share of top-{k} slots (%)', ylim=(0, 100))
+
+# %% ../nbs/09_train.ipynb #55df5027
 @patch
-def plot(self: Recommender, split: str = 'test', k: int = 20):   # matplotlib Figure
+def plot(self: Recommender,
+    split: str = 'test',   # whose lists: test or valid
+    k: int = 20,           # their length
+):                         # matplotlib Figure, closed: a notebook shows it once
     "Popularity groups, spectrum and training curve of this run."
-    return compare_plot({self.config['method']: self}, split, k)
+    return compare_plot({self.config.get('method', 'model'): self}, split, k)
 
 # %% ../nbs/09_train.ipynb #bf1eef73
 def _load(data: str, paradigm: str | None, seed: int, **columns) -> Interactions:
-    "Data for the command line: a name, or a file, which gets a test part here."
-    named = data in DATASETS or data == 'simulated'
-    return as_interactions(data, seed, paradigm if named else paradigm or 'common', **columns)
+    "Data for the command line, checked before training: a file gets a test part here."
+    if data not in DATASETS and data != 'simulated': paradigm = paradigm or 'common'
+    x = as_interactions(data, seed, paradigm, **columns)
+    _known_in(x, 'test')
+    degree = np.diff(x.train.indptr)
+    found = 'no user with both a positive and an item left to compare it with'
+    teachable = bool(((degree > 0) & (degree < x.n_items)).any())
+    check(teachable, 'data', found, 'at least one')
+    return x
 
-def _tests(rec: Recommender) -> dict[str, dict]:   # paradigm → metrics
-    "All metrics on the test set; in a simulated world under uniform exposure too."
-    sets = {rec.data.paradigm: rec.data} | ({'uniform': rec.data.retest('uniform')} if hasattr(rec.data, 'retest') else {})
-    return {k: replace(rec, data=v).evaluate() for k, v in sets.items()}
+def _tests(rec: Recommender, k: int, say: bool) -> dict[str, dict]:
+    "Metrics by paradigm: of the test set; in a simulated world of uniform exposure."
+    sets = {rec.data.paradigm: rec.data}
+    if hasattr(rec.data, 'retest'): sets['uniform'] = rec.data.retest('uniform')
+    test = lambda x: replace(rec, data=x).evaluate(k=k, say=say)
+    return {name: test(x) for name, x in sets.items()}
 
-def _table(results: dict[str, dict]) -> str:
+def _table(results: dict[str, dict], k: int) -> str:
     "Results as a plain text table."
-    head = f'{"model":<8} {"test":<9} {"NDCG@20":>8} {"Recall@20":>10} {"popular ratio":>14} {"coverage":>9} {"time":>8}'
-    rows = [f'{name:<8} {test:<9} {m["ndcg@20"]:8.4f} {m["recall@20"]:10.4f} {m["popular_ratio@20"]:14.4f} {m["coverage@20"]:9.4f} '
-            f'{r["seconds"]:7.1f}s' for name, r in results.items() for test, m in r['tests'].items()]
+    wide = max(8, *map(len, results))
+    head = (f'{"model":<{wide}} {"test":<9} {f"NDCG@{k}":>8} {f"Recall@{k}":>10} '
+            f'{"popular ratio":>14} {"coverage":>9} {"time":>8}')
+    def row(name, test, m):
+        keys = ('ndcg', 'recall', 'popular_ratio', 'coverage')
+        values = [m[f'{key}@{k}'] for key in keys]
+        numbers = '{:8.4f} {:10.4f} {:14.4f} {:9.4f}'.format(*values)
+        return f'{name:<{wide}} {test:<9} {numbers} {results[name]["seconds"]:7.1f}s'
+    rows = [row(name, *of) for name, r in results.items() for of in r['tests'].items()]
     return '\n'.join([head, '-' * len(head), *rows])
+
+# %% ../nbs/09_train.ipynb #47da9392
+def _change(then: float, now: float) -> str:
+    "What became of a number."
+    if then == 0: return 'change: none to tell, plain has 0'
+    if now == then: return 'no change'
+    change = abs(now / then - 1)
+    size = f'{change:.1%}' if change >= .0005 else 'under 0.1%'
+    return f'{size} {"higher" if now > then else "lower"}'
+
+def _closing(results: dict[str, dict], test: str, k: int) -> str:
+    "What the second model changed: popular ratio and NDCG."
+    then, now = (r['tests'][test] for r in results.values())
+    names = {f'popular_ratio@{k}': 'popular ratio', f'ndcg@{k}': f'NDCG@{k}'}
+    sides = [f'{said} {now[key]:.4f} ({_change(then[key], now[key])})'
+             for key, said in names.items()]
+    _, name = results
+    beta = results[name]['config']['method_options'].get('beta')
+    weight = '' if beta is None else f' (beta {beta:g})'
+    return f'{name}{weight} against plain, {test} test: ' + ', '.join(sides)
+
+# %% ../nbs/09_train.ipynb #7e50c185
+def _plans(x: Interactions | None, todo: dict, shared: dict) -> dict[str, _Plan]:
+    "The checked runs of the command, by name; as far as can be known without data."
+    steps = ('dim', 'epochs', 'lr', 'seed')
+    known = dict(solver='adam') | {k: shared[k] for k in steps}
+    plans = {}
+    for name, own in todo.items():
+        more = dict(k=shared['k'], **own)
+        method = more.pop('method')
+        plans[name] = _plan(x, shared['model'], method, shared['loss'], known, more)
+        plans[name].record['refit'] = shared['refit']
+    if x is None: return plans
+    plan, seen = plans[name], _blind(x)   # what the method refuses in data or factors
+    plan.method.setup(seen)
+    _model(plan, plan.config, seen, 'cpu')
+    return plans
+
+# %% ../nbs/09_train.ipynb #0943553d
+def _resumes(dir: Path, names: list[str]) -> None:
+    "Refuse to resume what is no run of this command with these models."
+    valid = 'the folder of a run of resn_fit, to resume it'
+    check((dir/'config.json').is_file(), 'out', str(dir), valid, FileNotFoundError)
+    was = _known(load_json(dir/'config.json'), dir/'config.json')
+    models = was.get('models')
+    check(isinstance(models, list) and models, 'out', str(dir), valid)
+    valid = f'{" and ".join(map(str, models))}, as in the run to resume'
+    check(models == names, 'method', ' and '.join(names), valid)
+
+def _only_one_of(resume: bool, force: bool, out: str | None) -> None:
+    "Refuse `resume` without a folder or beside `force`."
+    valid = 'used together with --out, the folder of the run'
+    check(not resume or out is not None, 'resume', True, valid)
+    valid = 'not used beside --resume, which continues what --force would replace'
+    check(not (resume and force), 'force', True, valid)
+
+# %% ../nbs/09_train.ipynb #bf0f946e
+def _open_both(dir: Path, plans: dict, x: Interactions, resume: bool,
+               force: bool) -> None:
+    "A folder to write to; or to resume: what is there was planned as now."
+    if not resume:
+        head = dict(format=FORMAT, version=__version__, models=[*plans])
+        head['provenance'] = provenance()
+        return save_json(_claim(dir, force)/'config.json', head)
+    for name, plan in plans.items():
+        sub = dir/name.lower()
+        if (sub/'config.json').exists(): _open(sub, plan.record, x, resume, force)
+
+def _length(k: int | None, x: Interactions) -> tuple[int, str]:
+    "Length of the lists, 20 or a smaller catalogue's, and what to say of it."
+    if k is not None or x.n_items >= 20: return 20 if k is None else k, ''
+    note = f'\nlists of {x.n_items}, the whole catalogue: --k makes them shorter'
+    return x.n_items, note
+
+def _fresh(name: str) -> str: return f'runs/{name}-{time.strftime("%Y%m%d-%H%M%S")}'
+
+# %% ../nbs/09_train.ipynb #a3327fed
+def _train_both(x: Interactions, todo: dict, shared: dict, dir: Path, resume: bool,
+                world) -> tuple[dict, dict]:
+    "Runs and results by name: trained, or continued, each in its folder, and measured."
+    runs, results = {}, {}
+    begun = lambda name: resume and (dir/name.lower()/'config.json').exists()
+    there = world.say({name: begun(name) for name in todo})
+    for name, own in todo.items():
+        start, sub = time.perf_counter(), dir/name.lower()
+        runs[name] = rec = fit(x, **shared, **own, out=sub, resume=there[name])
+        seconds = time.perf_counter() - start
+        config = {k: v for k, v in rec.config.items() if k != 'search'}
+        if world.root:
+            tests = _tests(rec, shared['k'], say=not results)   # of cold users once
+            results[name] = dict(seconds=seconds, config=config, tests=tests)
+    return runs, results
+
+# %% ../nbs/09_train.ipynb #77f3a6c4
+def _report(x: Interactions, runs: dict, results: dict, k: int, dir: Path) -> None:
+    "Metrics and figure into the folder, table and closing sentence to the screen."
+    data, origin = x.stats() | dict(sha256=x.sha256), provenance()
+    found = dict(data=data, results=results, provenance=origin)
+    head = dict(format=FORMAT, version=__version__)
+    save_json(dir/'metrics.json', head | found)
+    with write_beside(dir/'figure.png') as tmp:
+        compare_plot(runs, k=k).savefig(tmp, format='png', dpi=150)
+    print(_table(results, k))
+    print(f'\n{_closing(results, x.paradigm, k)}; models, metrics and figure: {dir}')
 
 # %% ../nbs/09_train.ipynb #e9dbe677
 @command
 def resn_fit(
-    data:str='simulated',    # name of a data set, or a file (csv, tsv, parquet, inter, or `user item item …` txt)
-    paradigm:str=None,       # common, debiased or uniform; default: the published test set
+    data:str='simulated',    # name of a data set, or a file (see `read_interactions`)
+    # common, debiased, temporal or uniform; default: the published test set, or common
+    paradigm:str=None,
     model:str='mf',          # backbone
+    method:str='resn',       # of the second model; the first has none
     loss:str='mse',          # mse, bce, bpr or softmax
-    beta:float=1e-3,         # weight of the spectral penalty in the second model; the first has none
+    beta:float=None,         # weight of the method; default: its own, 0.001 for resn
     dim:int=64,              # factors
     epochs:int=100,          # at most; validation decides
     lr:float=5e-3,           # step size
+    k:int=None,              # length of the lists; default: 20, or all items if fewer
     seed:int=0,              # of data splits, initial values and batches
     device:str='auto',       # auto, cpu or cuda
-    out:str=None,            # folder for models, metrics and figure; default: a new one under runs/
-    refit:bool=False,        # choose epochs on validation, then train on train + validation
+    out:str=None,            # folder for the results; default: a new one under runs/
+    refit:bool=False,        # choose epochs on validation, then train on all but test
     resume:bool=False,       # continue the interrupted run in --out
     force:bool=False,        # replace what is in --out
-    user:str='user',         # for a file: column of user labels
-    item:str='item',         # for a file: column of item labels
+    user:str=None,           # for a file: column of user labels
+    item:str=None,           # for a file: column of item labels
     rating:str=None,         # for a file: column of ratings
     min_rating:float=None,   # for a file: keep ratings of at least this
+    time:str=None,           # for a file: column of times
+    sep:str=None,            # for a file: what separates its fields
+    encoding:str=None,       # for a file: its encoding
+    quoting:str=None,        # for a file: how fields are quoted
 ):
-    "Train a plain model and one with ReSN, and show what changed: one table, one figure, both models."
-    x, runs, results = _load(data, paradigm, seed, user=user, item=item, rating=rating, min_rating=min_rating), {}, {}
-    options = dict(model=model, loss=loss, dim=dim, epochs=epochs, lr=lr, seed=seed, device=device, refit=refit)
-    todo = {'plain': dict(method='none'), 'ReSN': dict(method='resn', beta=beta)}
-    known = dict(dim=dim, epochs=epochs, lr=lr, seed=seed, solver='adam')
-    plans = [_plan(x, model, m['method'], loss, known, {k: v for k, v in m.items() if k != 'method'}) for m in todo.values()]
-    check(not resume or out is not None, 'resume', True, 'used together with --out, the folder of the run')
-    world = join(_device(device))[0]
-    for p in plans: world.takes(model, 'adam', p.method)   # refuse before writing
-    dir = Path(world.say(out or f'runs/{x.name}-{time.strftime("%Y%m%d-%H%M%S")}', patient=True))
-    again = world.say({name: resume and (dir/name.lower()/'config.json').exists() for name in todo})
-    if not resume: world.first(lambda: save_json(_claim(dir, force)/'config.json', dict(format=FORMAT, provenance=provenance())))
-    if world.root: print(f'{x!r}\n', flush=True)
-    for name, more in todo.items():
-        sub, start = dir/name.lower(), time.perf_counter()
-        runs[name] = fit(x, **options | more, out=sub, resume=again[name])
-        config = {k: v for k, v in runs[name].config.items() if k != 'search'}
-        if world.root: results[name] = dict(seconds=time.perf_counter() - start, config=config, tests=_tests(runs[name]))
-    if not world.root: return
-    save_json(dir/'metrics.json', dict(data=x.stats() | dict(sha256=x.sha256), results=results, provenance=provenance()))
-    with write_beside(dir/'figure.png') as tmp: compare_plot(runs).savefig(tmp, format='png', dpi=150)
-    print(_table(results))
-    drop = 1 - results['ReSN']['tests'][x.paradigm]['popular_ratio@20'] / results['plain']['tests'][x.paradigm]['popular_ratio@20']
-    print(f'\nWith ReSN (beta {beta:g}) the popular items\' share of the slots is {abs(drop):.1%} {"lower" if drop >= 0 else "higher"}.\n'
-          f'Models, metrics and figure: {dir}')
+    "Train a plain model and one with ReSN, or another method, and show what changed."
+    _only_one_of(resume, force, out)
+    choose(METHODS, method, 'method')
+    check(method != 'none', 'method', method, 'one to compare with the plain model')
+    own = dict(method=method) | ({} if beta is None else dict(beta=beta))
+    todo = {'plain': dict(method='none'), dict(resn='ReSN').get(method, method): own}
+    shared = dict(model=model, loss=loss, dim=dim, epochs=epochs, lr=lr, seed=seed,
+                  refit=refit, k=20 if k is None else k)
+    _plans(None, todo, shared); _device(device)   # refuse before data are read
+    if resume: _resumes(Path(out), [*todo])
+    x = _load(data, paradigm, seed, user=user, item=item, rating=rating,
+              min_rating=min_rating, time=time, sep=sep, encoding=encoding,
+              quoting=quoting)
+    shared['k'], note = _length(k, x)
+    plans, world = _plans(x, todo, shared), join(_device(device))[0]
+    for plan in plans.values(): world.takes(model, 'adam', plan.method)
+    dir = Path(world.say(out or _fresh(x.name), patient=True))
+    world.first(lambda: _open_both(dir, plans, x, resume, force))
+    if world.root: print(f'{x!r}{note}\n', flush=True)
+    shared['device'] = device
+    runs, results = _train_both(x, todo, shared, dir, resume, world)
+    if world.root: _report(x, runs, results, shared['k'], dir)
