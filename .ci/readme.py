@@ -61,10 +61,16 @@ def from_root(target):
     return posixpath.normpath(posixpath.join('nbs', path)) + mark + anchor
 
 
+def figure(line):
+    "A picture with caption and `fig-alt`, for Quarto, as GitHub shows both: its alt text, and the caption below it"
+    m = re.fullmatch(r'\s*!\[(.*)\]\(([^)]*)\)\{fig-alt="([^"]*)"\}\s*', line)
+    return [f'![{m[3]}]({m[2]})', '', f'*{m[1]}*'] if m else [line]
+
+
 def markdown(source):
     "A markdown cell for GitHub: links seen from the top, Quarto's own `{...}` after links and `:::` lines left out"
     out = []
-    for line, lang, _ in lines_with_state(source):
+    for line, lang, _ in lines_with_state('\n'.join(x for line in source.splitlines() for x in figure(line))):
         if lang is None:
             if line.startswith(':::'):
                 continue
