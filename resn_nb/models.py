@@ -27,33 +27,37 @@ INITS: dict[str, Callable[[Tensor, torch.Generator | None], Tensor]] = {
 }
 
 # %% ../nbs/05_models.ipynb #2de51206
-def _whole(v, arg: str, least: int) -> None:
-    "Refuse what is no integer from `least` to a million."
-    ok = isinstance(v, int) and not isinstance(v, bool) and least <= v <= 1_000_000
-    check(ok, arg, v, f'an integer ≥ {least}')
+def _whole(x, arg: str, least: int, most: int) -> None:
+    fits = type(x) is int and least <= x <= most
+    check(fits, arg, x, f'an integer ≥ {least} and ≤ {most}')
 
-def _number(v, arg: str, positive: bool = False) -> None:
-    "Refuse what is no finite number ≥ 0, or > 0."
-    real = isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)
-    ok = real and (v > 0 if positive else v >= 0)
-    check(ok, arg, v, f'a finite number {">" if positive else "≥"} 0')
+def _positive(x, arg: str, zero: bool) -> None:
+    number = isinstance(x, (int, float)) and not isinstance(x, bool)
+    fits = number and math.isfinite(x) and (x > 0 or zero and x == 0)
+    check(fits, arg, x, f'a finite number {"≥" if zero else ">"} 0')
 
 def _tables(data: Interactions, dim: int, init: str, generator) -> tuple:
-    "A table of users and one of items."
-    valid = 'Interactions'
-    check(isinstance(data, Interactions), 'data', type(data).__name__, valid, TypeError)
-    _whole(dim, 'dim', 1)
-    draw, sizes = choose(INITS, init, 'init'), (data.n_users, data.n_items)
-    return tuple(nn.Parameter(draw(torch.empty(k, dim), generator)) for k in sizes)
+    "A table of users and one of items, as parameters."
+    kind = type(data).__name__
+    check(isinstance(data, Interactions), 'data', kind, '`Interactions`', TypeError)
+    _whole(dim, 'dim', 1, 10_000)
+    fill = choose(INITS, init, 'init')
+    able = generator is None or (
+        isinstance(generator, torch.Generator) and generator.device.type == 'cpu')
+    kind = type(generator).__name__
+    check(able, 'generator', kind, 'a torch.Generator on the CPU, or None', TypeError)
+    new = lambda rows: nn.Parameter(fill(torch.empty(rows, dim), generator))
+    return new(data.n_users), new(data.n_items)
 
-# %% ../nbs/05_models.ipynb #d18fa4a8
+# %% ../nbs/05_models.ipynb #3a449913
 class MF(nn.Module):
     "Matrix factorisation: two free tables."
     def __init__(self,
-        data: Interactions,                        # gives the sizes
-        dim: int = 64,                             # d ≥ 1
-        init: str = 'xavier',                      # a name in `INITS`
-        generator: torch.Generator | None = None,  # CPU; of the initial values
+        data: Interactions,   # gives the sizes
+        dim: int = 64,        # d, 1 … 10,000
+        init: str = 'xavier', # a name in `INITS`
+        # CPU generator for the initial values; None: torch's own
+        generator: torch.Generator | None = None,
     ):
         super().__init__()
         self.user, self.item = _tables(data, dim, init, generator)
@@ -64,45 +68,45 @@ class MF(nn.Module):
 
 # %% ../nbs/05_models.ipynb #ceff9051
 class Graph(nn.Module):
-    "Symmetrically normalised bipartite graph of the interactions, as blocks R and Rᵀ."
+    "Symmetrically normalised bipartite graph of the training pairs: its blocks R, Rᵀ."
     def __init__(self, data: Interactions):   # only `data.train` is looked at
         super().__init__()
         Y = sp.csr_array(data.train, dtype=np.float32)
         # an isolated node has no entry to scale
-        scale = lambda degree: np.maximum(degree, 1).astype(np.float32) ** -.5
-        rows, columns = scale(np.diff(Y.indptr)), scale(data.popularity)
-        R = sp.csr_array(sp.diags_array(rows) @ Y @ sp.diags_array(columns))
+        scale = lambda n: sp.diags_array(np.maximum(n, 1).astype(np.float32) ** -.5)
+        R = sp.csr_array(scale(np.diff(Y.indptr)) @ Y @ scale(data.popularity))
+        for name, M in dict(r=R, t=sp.csr_array(R.T)).items():
+            crow, col = M.indptr.astype(np.int32), M.indices.astype(np.int32)
+            for part, a in dict(crow=crow, col=col, value=M.data).items():
+                buffer = torch.from_numpy(a)
+                self.register_buffer(f'{name}_{part}', buffer, persistent=False)
         self.shape = R.shape
-        self._keep('r', R); self._keep('t', sp.csr_array(R.T))
-
-    def _keep(self, name: str, M: sp.csr_array) -> None:
-        "The parts of M as plain buffers."
-        crow, col = M.indptr.astype(np.int32), M.indices.astype(np.int32)
-        for part, a in dict(crow=crow, col=col, value=M.data).items():
-            buffer = torch.from_numpy(a)
-            self.register_buffer(f'{name}_{part}', buffer, persistent=False)
-
-    def _block(self, name: str, shape) -> Tensor:
-        "A sparse tensor from its buffers, which costs nothing."
-        parts = [getattr(self, f'{name}_{part}') for part in ('crow', 'col', 'value')]
-        return torch.sparse_csr_tensor(*parts, shape, check_invariants=False)
 
     def blocks(self) -> tuple[Tensor, Tensor]:   # (n, m), (m, n) sparse CSR
-        "R and its transpose as sparse tensors."
-        return self._block('r', self.shape), self._block('t', self.shape[::-1])
+        "R and its transpose; made anew from the buffers, which costs nothing."
+        def make(name, shape):
+            arrays = (getattr(self, f'{name}_{k}') for k in ('crow', 'col', 'value'))
+            return torch.sparse_csr_tensor(*arrays, shape, check_invariants=False)
+        return make('r', self.shape), make('t', self.shape[::-1])
 
-    def hop(self, U: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
+    def hop(self, U: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:   # (n, d), (m, d)
         "One step over the edges: Â (U, V)."
         R, T = self.blocks()
         return R @ V, T @ U
 
-    def mean(self, U: Tensor, V: Tensor, layers: int) -> tuple[Tensor, Tensor]:
-        "(1 + Â + … + Â^layers) (U, V) / (layers + 1), by Horner's rule: in two tables."
+    def mean(self,
+        U: Tensor,     # (n, d) users
+        V: Tensor,     # (m, d) items
+        layers: int,   # L ≥ 0
+    ) -> tuple[Tensor, Tensor]:
+        """(1 + Â + … + Â^L) (U, V) / (L + 1), by Horner's rule.
+
+        Two tables of memory, whatever the number of layers."""
         (R, T), u, v = self.blocks(), U, V
         for _ in range(layers): u, v = torch.addmm(U, R, v), torch.addmm(V, T, u)
         return u / (layers + 1), v / (layers + 1)
 
-# %% ../nbs/05_models.ipynb #3000aa9d
+# %% ../nbs/05_models.ipynb #4f4d555c
 class _Symmetric(torch.autograd.Function):
     "A symmetric linear map of (U, V); it is its own gradient."
     @staticmethod
@@ -112,35 +116,36 @@ class _Symmetric(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gU, gV):
-        return None, *ctx.f(gU.contiguous(), gV.contiguous())
+    def backward(ctx, gU, gV): return None, *ctx.f(gU.contiguous(), gV.contiguous())
 
 # %% ../nbs/05_models.ipynb #c7735695
 class LightGCN(nn.Module):
     "Mean of the layers of a linear graph convolution (He et al., SIGIR 2020)."
     def __init__(self,
-        data: Interactions,                        # its train part is the graph
-        dim: int = 64,                             # d ≥ 1
-        layers: int = 3,                           # L, 0 … 100; 0: no graph
-        init: str = 'normal_0.1',                  # a name in `INITS`
-        generator: torch.Generator | None = None,  # CPU; of the initial values
+        data: Interactions,       # its train part is the graph
+        dim: int = 64,            # d, 1 … 10,000
+        layers: int = 3,          # L, 0 … 100; 0 is matrix factorisation
+        init: str = 'normal_0.1', # a name in `INITS`
+        # CPU generator for the initial values; None: torch's own
+        generator: torch.Generator | None = None,
     ):
         super().__init__()
-        _whole(layers, 'layers', 0)
-        check(layers <= 100, 'layers', layers, 'an integer ≤ 100')
+        _whole(layers, 'layers', 0, 100)
         self.user, self.item = _tables(data, dim, init, generator)
         self.layers, self.graph = layers, Graph(data)
 
     def embeddings(self) -> tuple[Tensor, Tensor]:   # (n_users, d), (n_items, d)
         "Smoothed factors of all users and all items."
-        mean = lambda U, V: self.graph.mean(U, V, self.layers)
-        return _Symmetric.apply(mean, self.user, self.item)
+        smooth = lambda U, V: self.graph.mean(U, V, self.layers)
+        return _Symmetric.apply(smooth, self.user, self.item)
 
-    def decay(self, batch: Batch) -> Tensor:
-        "Squared norms of table rows, each as often as the batch's pairs have it."
-        often = lambda index, n: torch.bincount(index, minlength=n).to(self.user.dtype)
+    def decay(self, batch: Batch) -> Tensor:   # []
+        "Squared norms of the table rows, each as often as it occurs in the pairs."
+        dtype = self.user.dtype
+        def often(index, n): return torch.bincount(index, minlength=n).to(dtype)
         users = often(batch.users[batch.rows], len(self.user))
-        items = often(torch.cat([batch.items, batch.negatives.ravel()]), len(self.item))
+        touched = torch.cat([batch.items, batch.negatives.ravel()])
+        items = often(touched, len(self.item))
         return users @ self.user.square().sum(1) + items @ self.item.square().sum(1)
 
 # %% ../nbs/05_models.ipynb #4af2c5c8
@@ -148,35 +153,43 @@ def info_nce(
     x: Tensor,            # (b, d) one view of b nodes
     z: Tensor,            # (b, d) another view of the same nodes
     temperature: float,   # τ > 0
-) -> Tensor:              # mean over the nodes
-    "A node's two views against all others (van den Oord et al. 2018)."
-    _number(temperature, 'temperature', positive=True)
+) -> Tensor:              # [], the mean over the nodes
+    """Contrastive loss: each node's two views against all other nodes.
+
+    van den Oord et al. 2018. Raises ValueError for views of different shapes, no node,
+    or another temperature."""
+    fits = x.ndim == 2 and x.shape == z.shape and len(x) > 0
+    check(fits, 'x, z', (tuple(x.shape), tuple(z.shape)), 'two matrices of one shape')
+    _positive(temperature, 'temperature', zero=False)
     x, z = F.normalize(x, dim=1), F.normalize(z, dim=1)
     own = torch.arange(len(x), device=x.device)
     return F.cross_entropy(x @ z.T / temperature, own)
 
 # %% ../nbs/05_models.ipynb #1862bf58
 class XSimGCL(LightGCN):
-    "No tables in the mean, noise and a contrastive term (Yu et al., TKDE 2024)."
+    "LightGCN without the tables in the mean, with noise and contrast (Yu et al. 2024)."
     def __init__(self,
-        data: Interactions,                        # its train part is the graph
-        dim: int = 64,                             # d ≥ 1
-        layers: int = 2,                           # L, 1 … 100
-        eps: float = .1,                           # length of the noise, ≥ 0
-        contrast: float = .2,                      # λ ≥ 0
-        contrast_temperature: float = .2,          # τ > 0
-        contrast_layer: int = 2,                   # l*, in 1 … layers
-        contrast_nodes: int = 2048,                # most users and items a step, ≥ 2
-        init: str = 'xavier',                      # a name in `INITS`
-        generator: torch.Generator | None = None,  # CPU; of the initial values
+        data: Interactions,                 # its train part is the graph
+        dim: int = 64,                      # d, 1 … 10,000
+        layers: int = 2,                    # L, 1 … 100
+        eps: float = .1,                    # length of the noise ≥ 0
+        contrast: float = .2,               # λ ≥ 0
+        contrast_temperature: float = .2,   # τ > 0
+        contrast_layer: int = 2,            # l*, in 1 … layers
+        contrast_nodes: int = 2048,         # ≥ 2, of each kind a step, at most
+        init: str = 'xavier',               # a name in `INITS`
+        # CPU generator for the initial values; None: torch's own
+        generator: torch.Generator | None = None,
     ):
         super().__init__(data, dim, layers, init, generator)
-        _whole(layers, 'layers', 1); _whole(contrast_nodes, 'contrast_nodes', 2)
-        _number(eps, 'eps'); _number(contrast, 'contrast')
-        _number(contrast_temperature, 'contrast_temperature', positive=True)
-        _whole(contrast_layer, 'contrast_layer', 1)
+        _whole(layers, 'layers', 1, 100)
+        _positive(eps, 'eps', zero=True)
+        _positive(contrast, 'contrast', zero=True)
+        _positive(contrast_temperature, 'contrast_temperature', zero=False)
+        inside = type(contrast_layer) is int and 1 <= contrast_layer <= layers
         valid = f'an integer from 1 to layers = {layers}'
-        check(contrast_layer <= layers, 'contrast_layer', contrast_layer, valid)
+        check(inside, 'contrast_layer', contrast_layer, valid)
+        _whole(contrast_nodes, 'contrast_nodes', 2, 2**31)
         self.eps, self.contrast, self.temperature = eps, contrast, contrast_temperature
         self.layer, self.nodes = contrast_layer, contrast_nodes
         self._noise, self._view = None, None
@@ -201,25 +214,25 @@ class XSimGCL(LightGCN):
         self._view = layers[self.layer - 1] if self.training else None
         return tuple(sum(k) / self.layers for k in zip(*layers))
 
-    def auxiliary(self, batch: Batch) -> Tensor:
+    def _some(self, n: int, device) -> Tensor | slice:
+        "At most `contrast_nodes` of n, drawn anew each time; all of them if they fit."
+        if n <= self.nodes: return slice(None)
+        return torch.randperm(n, generator=self._noise, device=device)[:self.nodes]
+
+    def auxiliary(self, batch: Batch) -> Tensor:   # []
         """λ × positives × (contrast of the batch's users + of its positive items).
 
-        Raises RuntimeError without the training pass that made `batch`."""
+        On the pass that made `batch`; raises RuntimeError where there was none."""
+        valid = 'train mode, and embeddings() first'
         found = 'auxiliary without a training pass'
-        valid = 'embeddings() in train mode first'
         check(self._view is not None, 'model', found, valid, RuntimeError)
         (U, V), self._view = self._view, None   # the graph of the step is freed with it
-        users = self._some(torch.arange(len(batch.users), device=batch.rows.device))
-        items, ids = self._some(batch.items.unique()), batch.users[users]
-        of_users = info_nce(batch.U[users], U[ids], self.temperature)
+        device = batch.rows.device
+        users, items = self._some(len(batch.users), device), batch.items.unique()
+        items = items[self._some(len(items), device)]
+        of_users = info_nce(batch.U[users], U[batch.users[users]], self.temperature)
         of_items = info_nce(batch.V[items], V[items], self.temperature)
         return self.contrast * len(batch.items) * (of_users + of_items)
-
-    def _some(self, nodes: Tensor) -> Tensor:
-        "At most `contrast_nodes` of them, drawn anew."
-        if len(nodes) <= self.nodes: return nodes
-        order = torch.randperm(len(nodes), generator=self._noise, device=nodes.device)
-        return nodes[order[:self.nodes]]
 
 # %% ../nbs/05_models.ipynb #2d7d912f
 # name → factory(data, dim=, generator=, **options)
@@ -227,71 +240,85 @@ MODELS: dict[str, Callable[..., nn.Module]] = dict(
     mf=MF, lightgcn=LightGCN, xsimgcl=XSimGCL)
 
 # %% ../nbs/05_models.ipynb #4bfc09a9
-def _step(model: nn.Module, opt, positives: Positives, seed: int) -> tuple[float, list]:
-    """One step on all users, its randomness from `seed` alone: the objective a
-    positive, and the names of parameters without gradient."""
+def _objective(model: nn.Module, b: Batch) -> tuple[Tensor, Tensor]:   # [], []
+    "Loss with the backbone's own term, and the sum of squares that it decays."
+    loss, own = LOSSES['bpr'](b.pos, b.neg), 0.
+    if hasattr(model, 'auxiliary'): own = model.auxiliary(b)
+    if hasattr(model, 'decay'): return loss + own, model.decay(b)
+    return loss + own, b.U.square().sum() + b.V.square().sum()
+
+def _step(
+    model: nn.Module,
+    opt,                    # an optimiser of its parameters
+    positives: Positives,
+    seed: int,              # all the step's randomness
+) -> tuple[float, list[str]]:
+    "One step on all users: the loss a positive, names of parameters without gradient."
     g = torch.Generator().manual_seed(seed)
     model.train()
     if hasattr(model, 'reseed'): model.reseed(g)
     b = draw(model, positives, positives.users, 1, g)
-    own = getattr(model, 'auxiliary', lambda b: 0.)
-    squares = getattr(model, 'decay', lambda b: b.U.square().sum() + b.V.square().sum())
-    loss = LOSSES['bpr'](b.pos, b.neg) + own(b)
-    opt.zero_grad(); (loss + 1e-6 * squares(b)).backward(); opt.step()
+    loss, decay = _objective(model, b)
+    opt.zero_grad(); (loss + 1e-6 * decay).backward(); opt.step()
     model.eval()
-    idle = lambda p: p.grad is None or not p.grad.abs().sum() > 0
-    return loss.item() / len(b.pos), [k for k, p in model.named_parameters() if idle(p)]
+    dead = lambda p: p.grad is None or not p.grad.abs().sum() > 0
+    return loss.item() / len(b.pos), [k for k, p in model.named_parameters() if dead(p)]
 
 def _same(a: nn.Module, b: nn.Module) -> bool:
-    "Have both the same factors, to the bit?"
-    both = zip(a.eval().embeddings(), b.eval().embeddings())
-    return all(torch.equal(i, j) for i, j in both)
+    pairs = zip(a.eval().embeddings(), b.eval().embeddings())
+    return all(torch.equal(i, j) for i, j in pairs)
 
 # %% ../nbs/05_models.ipynb #638c2cac
 def _check_start(new: Callable, data: Interactions, dim: int) -> nn.Module:
-    """The model, after a look at its shapes, repeatable initial values, a state that
-    can be put back, and that nothing of the test part is in it."""
+    """Shapes, repeatable initial values, a state that can be put back, nothing of test.
+
+    Returns the model."""
     a, b = new(), new(1)
-    shapes = tuple(tuple(X.shape) for X in a.embeddings())
-    fine = shapes == ((data.n_users, dim), (data.n_items, dim))
-    assert fine, f'shapes {shapes[0]}, {shapes[1]}'
-    fine = _same(a, new()) and not _same(a, b)
-    assert fine, 'the generator must decide the initial values'
+    U, V = a.embeddings()
+    fits = U.shape == (data.n_users, dim) and V.shape == (data.n_items, dim)
+    assert fits, f'shapes {tuple(U.shape)}, {tuple(V.shape)}'
+    seeds = _same(a, new()) and not _same(a, b)
+    assert seeds, 'the generator must decide the initial values'
     b.load_state_dict(a.state_dict())
     assert _same(a, b), 'the state dict must hold everything that decides the factors'
-    for test in (None, data.train):   # nothing, or something else, to predict
-        o = new(x=Interactions(data.train, test=test))
-        buffers = zip(a.buffers(), o.buffers(), strict=True)
-        fine = _same(a, o) and all(torch.equal(p, q) for p, q in buffers)
-        assert fine, 'the factors depend on the test part'
+    # nothing, or something else, to predict
+    parts = Interactions(data.train), Interactions(data.train, test=data.train)
+    for other in (new(x=part) for part in parts):
+        pairs = zip(a.buffers(), other.buffers(), strict=True)
+        equal = _same(a, other) and all(torch.equal(p, q) for p, q in pairs)
+        assert equal, 'the factors depend on the test part'
     return a
 
-# %% ../nbs/05_models.ipynb #8b88bb54
+# %% ../nbs/05_models.ipynb #364971e5
 def check_model(
     make: Callable[..., nn.Module],   # factory(data, dim=, generator=), as in `MODELS`
     data: Interactions,               # a small data set with a test part
-    dim: int = 8,
-    steps: int = 30,                  # gradient steps in which the loss must fall
+    dim: int = 8,                     # factors
+    steps: int = 30,                  # gradient steps in which the loss must fall, ≥ 2
 ) -> None:
     "Assert the contract of a backbone; an `AssertionError` says which part is broken."
-    has_test = data.test is not None and data.test.nnz > 0
-    valid = 'data with one, to see that it does not leak'
-    check(has_test, 'data', 'no test part', valid)
-    start = lambda seed: torch.Generator().manual_seed(seed)
-    new = lambda seed=0, x=data: make(x, dim=dim, generator=start(seed))
+    kind = type(data).__name__
+    check(isinstance(data, Interactions), 'data', kind, '`Interactions`', TypeError)
+    there = data.test is not None and data.test.nnz > 0
+    check(there, 'data', 'no test part', 'data with one, to see that it does not leak')
+    check(callable(make), 'make', make, 'a function or class', TypeError)
+    _whole(dim, 'dim', 1, 10_000); _whole(steps, 'steps', 2, 10_000)
+    seeded = lambda seed: torch.Generator().manual_seed(seed)
+    new = lambda seed=0, x=data: make(x, dim=dim, generator=seeded(seed))
     adam = lambda m: torch.optim.Adam(m.parameters(), .05)
     a, positives = _check_start(new, data, dim), Positives(data.train)
     opt, losses, half = adam(a), [], steps // 2
     for k in range(steps):
         if k == half:
-            saved = copy.deepcopy(a.state_dict()), copy.deepcopy(opt.state_dict())
+            weights = {n: t.clone() for n, t in a.state_dict().items()}
+            moments = copy.deepcopy(opt.state_dict())
         loss, dead = _step(a, opt, positives, k)
         assert k > 0 or not dead, f'no gradient reaches {", ".join(dead)}'
         losses.append(loss)
-    fell = losses[-1] < .9 * losses[0]
-    assert fell, f'the loss went from {losses[0]:.3g} to {losses[-1]:.3g}'
+    first, last = losses[0], losses[-1]
+    assert last < .9 * first, f'the loss went from {first:.3g} to {last:.3g}'
     assert _same(a, a), 'two evaluations differ'
     c = new(2); again = adam(c)
-    c.load_state_dict(saved[0]); again.load_state_dict(saved[1])
+    c.load_state_dict(weights); again.load_state_dict(moments)
     for k in range(half, steps): _step(c, again, positives, k)
     assert _same(a, c), 'a resumed run must end in the same bits'
