@@ -184,7 +184,7 @@ def fit_power_law(
     x_min: int | None = None,  # start of the tail; None: of the smallest KS distance
 ) -> PowerLawFit:
     """Discrete maximum-likelihood power law of the tail of `counts`, for example
-    `popularity` of interactions (CSN, sections 3.1 and 3.3). A `ValueError` if they are no
+    `popularity` (CSN, sections 3.1 and 3.3). A `ValueError` if they are no
     counts or have fewer than 10 distinct values."""
     c = _counts(counts, x_min)
     alpha, x_min, ks, n_tail, se = _fit(*_tally(c), x_min)
