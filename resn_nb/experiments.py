@@ -10,7 +10,7 @@ __all__ = ['SMOKE', 'SMOKE_ALS', 'EXPERIMENTS', 'FORMAT', 'WORLDS', 'WHERE', 'BA
            'headline']
 
 # %% ../nbs/10_experiments.ipynb #57024f9d
-import contextlib, functools, hashlib, inspect, itertools, json, os, shutil, time
+import contextlib, errno, functools, hashlib, inspect, itertools, json, os, shutil, time
 import warnings
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
@@ -181,9 +181,7 @@ def claim(file: Path):   # yields True: it is ours; False: another process has i
     import fcntl
     lock = _lock(file)
     lock.parent.mkdir(parents=True, exist_ok=True)
-    valid = 'no file, or a lock of ours'
-    check(not lock.is_symlink(), str(lock), 'a link', valid, OSError)
-    fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    fd = _opened(lock)
     try:
         try: fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB); mine = _is(fd, lock)
         except BlockingIOError: mine = False
@@ -193,6 +191,15 @@ def claim(file: Path):   # yields True: it is ours; False: another process has i
     finally: os.close(fd)
 
 def _lock(file: Path) -> Path: return file.with_name(f'.{file.stem}.lock')
+
+def _opened(lock: Path) -> int:
+    "Its descriptor; nothing in it is touched, and a link is refused."
+    how = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    try: return os.open(lock, how, 0o666)
+    except OSError as e:
+        link = e.errno == errno.ELOOP
+        check(not link, str(lock), 'a link', 'no file, or a lock of ours', OSError)
+        raise
 
 def _is(fd: int, file: Path) -> bool:
     "Is this the file of that name? Its last holder may have removed it in between."
