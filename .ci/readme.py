@@ -69,8 +69,8 @@ def figure(line):
 
 def markdown(source):
     "A markdown cell for GitHub: links seen from the top, Quarto's own `{...}` after links and `:::` lines left out"
-    out = []
-    for line, lang, _ in lines_with_state('\n'.join(x for line in source.splitlines() for x in figure(line))):
+    out, source = [], '\n'.join(x for old in source.splitlines() for x in figure(old))
+    for line, lang, _ in lines_with_state(source):
         if lang is None:
             if line.startswith(':::'):
                 continue
