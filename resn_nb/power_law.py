@@ -164,10 +164,10 @@ def _counts(counts, x_min: int | None = None) -> np.ndarray:
     except (TypeError, ValueError): refuse(type(counts).__name__, TypeError)
     if raw.dtype.kind not in 'biufO': refuse(f'values of type {raw.dtype}', TypeError)
     if c.ndim != 1: refuse(f'an array of shape {c.shape}')
-    finite, whole = np.isfinite(c), c % 1 == 0
+    finite = np.isfinite(c)
     if not finite.all(): refuse(f'{(~finite).sum()} NaN or infinite values')
     if (c < 0).any(): refuse(f'{(c < 0).sum()} negative values, e.g. {c.min():g}')
-    broken = c[~whole]
+    broken = c[c % 1 != 0]
     some = f'{len(broken)} values that are no integers'
     if len(broken): refuse(f'{some}, e.g. {broken[0]:g}')
     if c.max(initial=0) >= 2**53: refuse(f'{c.max():g}, beyond 2⁵³')
