@@ -7,6 +7,7 @@ __all__ = ['LOSSES', 'Positives', 'pair_scores', 'Batch', 'uniform', 'draw', 'ms
 
 # %% ../nbs/06_losses.ipynb #4929db42
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Callable
 
 import numpy as np
@@ -18,42 +19,98 @@ from torch import Tensor
 from .core import check
 
 # %% ../nbs/06_losses.ipynb #df5fda67
-class Positives:
-    "The training pairs as tensors: a batch's positives, and exact uniform draws from the rest."
-    def __init__(self,
-        train: sp.csr_array,               # (n_users, n_items), binary, sorted
-        device: torch.device | str = 'cpu',
-    ):
-        check(sp.issparse(train) and train.format == 'csr', 'train', type(train).__name__, 'a scipy sparse matrix in CSR format', TypeError)
-        to = lambda a: torch.as_tensor(np.asarray(a, np.int64), device=device)
-        self.n_users, self.n_items = train.shape
-        self.indptr, self.items, self.degree = to(train.indptr), to(train.indices), to(np.diff(train.indptr))
-        rank = torch.arange(train.nnz, device=device) - self.indptr[:-1].repeat_interleave(self.degree)
-        user = torch.arange(self.n_users, device=device).repeat_interleave(self.degree)
-        self._gaps = user * (self.n_items + 1) + self.items - rank
-        self.users = ((self.degree > 0) & (self.degree < self.n_items)).nonzero().ravel()   # who has something to learn from
+def _index(x, arg: str, n: int) -> None:
+    "Refuse what is no tensor of ids in 0 … n-1: compiled code trusts them."
+    kind = f'{x.dtype}' if torch.is_tensor(x) else type(x).__name__
+    integers = torch.is_tensor(x) and x.dtype in (torch.int64, torch.int32)
+    check(integers, arg, kind, 'a tensor of integer ids', TypeError)
+    if not x.numel(): return
+    lo, hi = (int(e) for e in x.aminmax())
+    check(0 <= lo and hi < n, arg, f'ids in {lo} … {hi}', f'ids in 0 … {n - 1}')
 
-    def of(self, users: Tensor) -> tuple[Tensor, Tensor]:   # (P,) index into `users`, ascending; (P,) items
+def _canonical(train) -> sp.csr_array:
+    "The pairs of a CSR matrix, sorted and each once, without entries of 0; checked."
+    csr = sp.issparse(train) and train.ndim == 2 and train.format == 'csr'
+    valid = 'a scipy sparse matrix in CSR format'
+    check(csr, 'train', type(train).__name__, valid, TypeError)
+    try: train.check_format(full_check=True)
+    except ValueError as e:
+        found, valid = f'a damaged matrix ({e})', 'one with indices in its shape'
+        raise ValueError(f'train: found {found}, valid is {valid}') from e
+    if train.has_canonical_format and train.data.all(): return train
+    train = train.copy(); train.sum_duplicates(); train.eliminate_zeros()
+    return train
+
+# %% ../nbs/06_losses.ipynb #b3f1e182
+class Positives:
+    """The training pairs as tensors: a batch's positives, exact draws from the rest.
+
+    All methods raise ValueError or TypeError for ids that are not in the matrix."""
+    def __init__(self,
+        train: sp.csr_array,                 # (n_users, n_items), its non-zero entries
+        device: torch.device | str = 'cpu',  # where the tensors are
+    ):
+        train = _canonical(train)
+        to = lambda a: torch.as_tensor(np.asarray(a, np.int64), device=device)
+        self.n_users, self.n_items = n, m = train.shape
+        self.indptr, self.items = to(train.indptr), to(train.indices)
+        self.degree = to(np.diff(train.indptr))
+        start = self.indptr[:-1].repeat_interleave(self.degree)
+        rank = torch.arange(train.nnz, device=device) - start
+        user = torch.arange(n, device=device).repeat_interleave(self.degree)
+        self._gaps = user * (m + 1) + self.items - rank
+        # who has something to learn from
+        self.users = ((self.degree > 0) & (self.degree < m)).nonzero().ravel()
+
+    @cached_property
+    def _keys(self) -> Tensor:   # (nnz,) ascending
+        "The pairs as single numbers, user · n_items + item."
+        user = torch.arange(self.n_users, device=self.items.device)
+        return user.repeat_interleave(self.degree) * self.n_items + self.items
+
+    def of(self,
+        users: Tensor,   # (b,) ids
+    ) -> tuple[Tensor, Tensor]:   # (P,) index into `users`, ascending; (P,) items
         "All positives of `users`."
+        _index(users, 'users', self.n_users)
         deg = self.degree[users]
         row = torch.arange(len(users), device=users.device).repeat_interleave(deg)
         start = (self.indptr[users] - deg.cumsum(0) + deg).repeat_interleave(deg)
         return row, self.items[start + torch.arange(len(row), device=users.device)]
 
-    def negatives(self, users: Tensor, generator: torch.Generator | None = None) -> Tensor:   # (K,) items
-        "One item for each entry of `users`, uniform among those the user has not interacted with."
-        return self.nth(users, torch.randint(1 << 62, users.shape, generator=generator, device=users.device))
+    def negatives(self,
+        users: Tensor,   # (K,) ids
+        generator: torch.Generator | None = None,   # on the users' device
+    ) -> Tensor:         # (K,) items
+        "One item for each user, uniform among those the user has not interacted with."
+        _index(users, 'users', self.n_users)
+        how = dict(generator=generator, device=users.device)
+        return self.nth(users, torch.randint(1 << 62, users.shape, **how))
 
-    def nth(self, users: Tensor, t: Tensor) -> Tensor:   # (K,) items
-        "Item number t, counted cyclically from 0, of those the user has not interacted with."
-        t = t % (self.n_items - self.degree[users])
-        return t + torch.searchsorted(self._gaps, users * (self.n_items + 1) + t, right=True) - self.indptr[users]
+    def nth(self,
+        users: Tensor,   # (K,) ids
+        t: Tensor,       # (K,) numbers ≥ 0
+    ) -> Tensor:         # (K,) items
+        "Item number t, counted cyclically from 0, of those the user has not met."
+        _index(users, 'users', self.n_users); _index(t, 't', 1 << 62)
+        free = self.n_items - self.degree[users]
+        some = not users.numel() or bool(free.min() > 0)
+        check(some, 'users', 'a user who has met every item', 'users with an item left')
+        t = t % free
+        key = users * (self.n_items + 1) + t
+        below = torch.searchsorted(self._gaps, key, right=True) - self.indptr[users]
+        return t + below
 
-    def has(self, users: Tensor, items: Tensor) -> Tensor:   # bool, the common shape
+    def has(self,
+        users: Tensor,   # ids
+        items: Tensor,   # ids, of a shape that goes with it
+    ) -> Tensor:         # bool, the common shape
         "Is the item a positive of the user?"
-        if not hasattr(self, '_keys'): self._keys = torch.arange(self.n_users, device=items.device).repeat_interleave(self.degree) * self.n_items + self.items
+        _index(users, 'users', self.n_users); _index(items, 'items', self.n_items)
         wanted = users * self.n_items + items
-        return self._keys[torch.searchsorted(self._keys, wanted).clamp(max=len(self._keys) - 1)] == wanted
+        if not len(self._keys): return torch.zeros_like(wanted, dtype=torch.bool)
+        at = torch.searchsorted(self._keys, wanted).clamp(max=len(self._keys) - 1)
+        return self._keys[at] == wanted
 
 # %% ../nbs/06_losses.ipynb #ae930511
 def _compressed(index: Tensor, n: int) -> Tensor:
@@ -61,27 +118,29 @@ def _compressed(index: Tensor, n: int) -> Tensor:
     return torch.cat([index.new_zeros(1), torch.bincount(index, minlength=n).cumsum(0)])
 
 def _distinct(rows: Tensor, cols: Tensor, m: int) -> tuple[Tensor, Tensor, Tensor]:
-    "Each pair once, in order of rows and columns, and where the pairs given are among them."
+    "Each pair once, in order of rows and columns, and where the given ones are there."
     pairs, where = torch.unique(rows * m + cols, return_inverse=True)
     return pairs // m, pairs % m, where
 
-def _by_column(crow: Tensor, cols: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    "(column pointers, row of each entry, order): the same pattern ordered by column."
+def _by_column(crow: Tensor, cols: Tensor, shape: tuple) -> tuple[Tensor, ...]:
+    "The same pattern by column: column pointers, row of each entry, order."
     if cols.is_cuda:
         order = torch.sort(cols, stable=True).indices
         rows = torch.arange(shape[0], device=cols.device).repeat_interleave(crow.diff())
         return _compressed(cols, shape[1]), rows[order], order
-    c = sp.csr_array((np.arange(len(cols)), cols.numpy(), crow.numpy()), shape=shape).tocsc()
-    return tuple(torch.from_numpy(a.astype(np.int64, copy=False)) for a in (c.indptr, c.indices, c.data))
+    entries = np.arange(len(cols)), cols.numpy(), crow.numpy()
+    c = sp.csr_array(entries, shape=shape).tocsc()
+    to = lambda a: torch.from_numpy(a.astype(np.int64, copy=False))
+    return to(c.indptr), to(c.indices), to(c.data)
 
 # %% ../nbs/06_losses.ipynb #b8a57b54
 class _PairScores(torch.autograd.Function):
     "Scores of a sparse pattern of U Vᵀ; backward as two sparse × dense products."
     @staticmethod
     def forward(ctx, U, V, crow, cols):
-        shape = len(U), len(V)
-        zero = torch.sparse_csr_tensor(crow, cols, U.new_zeros(len(cols)), shape, check_invariants=False)
+        shape, none = (len(U), len(V)), U.new_zeros(len(cols))
         ctx.save_for_backward(U, V, crow, cols)
+        zero = torch.sparse_csr_tensor(crow, cols, none, shape, check_invariants=False)
         return torch.sparse.sampled_addmm(zero, U, V.T, beta=0.).values()
 
     @staticmethod
@@ -89,9 +148,24 @@ class _PairScores(torch.autograd.Function):
     def backward(ctx, g):
         U, V, crow, cols = ctx.saved_tensors
         ccol, rows, order = _by_column(crow, cols, (len(U), len(V)))
-        g = g.contiguous()      # of a plain sum it is one number with stride 0, past which cuSPARSE reads on
-        sparse = lambda p, i, v, n, m: torch.sparse_csr_tensor(p, i, v, (n, m), check_invariants=False)
-        return sparse(crow, cols, g, len(U), len(V)) @ V, sparse(ccol, rows, g[order], len(V), len(U)) @ U, None, None
+        # of a plain sum it is one number with stride 0, past which cuSPARSE reads on
+        g = g.contiguous()
+        def sparse(*entries, shape):
+            return torch.sparse_csr_tensor(*entries, shape, check_invariants=False)
+        G = sparse(crow, cols, g, shape=(len(U), len(V)))
+        Gt = sparse(ccol, rows, g[order], shape=(len(V), len(U)))
+        return G @ V, Gt @ U, None, None
+
+# %% ../nbs/06_losses.ipynb #e8ada746
+def _check_pairs(U: Tensor, V: Tensor, rows: Tensor, cols: Tensor) -> None:
+    matrices = U.ndim == 2 and V.ndim == 2 and U.shape[1] == V.shape[1]
+    found = tuple(U.shape), tuple(V.shape)
+    check(matrices, 'U, V', found, 'two matrices of as many columns')
+    _index(rows, 'rows', len(U)); _index(cols, 'cols', len(V))
+    fits, found = rows.ndim == 1 and rows.shape == cols.shape, (rows.shape, cols.shape)
+    check(fits, 'rows, cols', tuple(map(tuple, found)), 'two vectors of one length')
+    ascending = bool((rows[1:] >= rows[:-1]).all())
+    check(ascending, 'rows', 'indices in another order', 'ascending indices')
 
 def pair_scores(
     U: Tensor,      # (b, d) factors of the batch's users
@@ -99,43 +173,72 @@ def pair_scores(
     rows: Tensor,   # (P,) ascending index into U
     cols: Tensor,   # (P,) index into V; pairs may repeat
 ) -> Tensor:        # (P,) scores u·v
-    "Scores of chosen pairs, differentiable in U and V; memory O(P + gradients). The indices are not checked: this is the inner loop."
-    if len(cols) > len(U) * len(V): return (U @ V.T)[rows, cols]   # more pairs than cells: the kernel refuses, and the whole grid is smaller
+    """Scores of chosen pairs, differentiable in U and V; memory O(P + gradients).
+
+    Raises ValueError or TypeError for indices out of range or rows out of order."""
+    _check_pairs(U, V, rows, cols)
+    # more pairs than cells: the kernel refuses, and the whole grid is smaller
+    if len(cols) > len(U) * len(V): return (U @ V.T)[rows, cols]
     where = slice(None)
     if U.is_cuda: rows, cols, where = _distinct(rows, cols, len(V))
-    return _PairScores.apply(U.contiguous(), V.contiguous(), _compressed(rows, len(U)), cols)[where]
+    crow = _compressed(rows, len(U))
+    return _PairScores.apply(U.contiguous(), V.contiguous(), crow, cols)[where]
 
 # %% ../nbs/06_losses.ipynb #fa4acb71
 @dataclass(frozen=True, eq=False)
 class Batch:
-    "One training step's view: b users, all their P positives, N negatives for each positive."
-    users: Tensor   # (b,) ids
-    rows: Tensor    # (P,) which of the users, ascending
-    items: Tensor   # (P,) positive items
+    "One training step's view: b users, their P positives, N negatives for each."
+    users: Tensor       # (b,) ids
+    rows: Tensor        # (P,) which of the users, ascending
+    items: Tensor       # (P,) positive items
     negatives: Tensor   # (P, N) items
-    U: Tensor       # (b, d) factors of the users
-    V: Tensor       # (m, d) factors of all items
-    pos: Tensor     # (P,) scores
-    neg: Tensor     # (P, N) scores
+    U: Tensor           # (b, d) factors of the users
+    V: Tensor           # (m, d) factors of all items
+    pos: Tensor         # (P,) scores
+    neg: Tensor         # (P, N) scores
 
-def uniform(positives: Positives, users: Tensor, items: Tensor, n: int, generator: torch.Generator | None) -> Tensor:   # (P, n)
-    "Negatives drawn uniformly from what each user has not met; methods may bring another rule."
+# %% ../nbs/06_losses.ipynb #1551226d
+def _how_many(n) -> None:
+    fits = type(n) is int and 1 <= n <= 100_000
+    check(fits, 'negatives', n, 'an integer ≥ 1 and ≤ 100000')
+
+def uniform(
+    positives: Positives,   # who has met what
+    users: Tensor,          # (P,) ids, one for each positive
+    items: Tensor,          # (P,) the positives; another rule may look at them
+    n: int,                 # N, 1 … 100,000
+    generator: torch.Generator | None,   # on the users' device
+) -> Tensor:                # (P, N) items
+    "Negatives drawn uniformly from what each user has not met."
+    _how_many(n)
     return positives.negatives(users.repeat_interleave(n), generator).view(-1, n)
 
+# %% ../nbs/06_losses.ipynb #7a9f48ba
 def draw(
-    model,                      # with .embeddings()
-    positives: Positives,
-    users: Tensor,              # (b,) ids
-    negatives: int = 4,         # N ≥ 1, fresh for every positive
+    model,                       # with .embeddings()
+    positives: Positives,        # who has met what
+    users: Tensor,               # (b,) ids, of users with an item left to draw
+    negatives: int = 4,          # N, 1 … 100,000, fresh for every positive
+    # on the users' device; None: torch's own
     generator: torch.Generator | None = None,
-    sample: Callable = uniform,  # (positives, users (P,), items (P,), N, generator) → (P, N) negatives
+    # (positives, users (P,), items (P,), N, generator) → (P, N) negatives
+    sample: Callable = uniform,
 ) -> Batch:
-    "A batch for `users`: all positives, fresh negatives, scores in one pass."
+    """A batch for `users`: all positives, fresh negatives, scores in one pass.
+
+    Raises ValueError or TypeError for ids out of range, also for those that `sample`
+    returns, and for numbers of negatives below one."""
+    _how_many(negatives)
     rows, items = positives.of(users)
     neg = sample(positives, users[rows], items, negatives, generator)
+    shape = tuple(neg.shape) if torch.is_tensor(neg) else type(neg).__name__
+    wanted = len(items), negatives
+    valid = f'a function that returns items of shape {wanted}'
+    check(shape == wanted, 'sample', shape, valid)
     U, V = model.embeddings()
-    U = U[users]
-    s = pair_scores(U, V, rows.repeat_interleave(negatives + 1), torch.cat([items[:, None], neg], 1).ravel()).view(-1, negatives + 1)
+    U, cols = U[users], torch.cat([items[:, None], neg], 1).ravel()
+    s = pair_scores(U, V, rows.repeat_interleave(negatives + 1), cols)
+    s = s.view(-1, negatives + 1)
     return Batch(users, rows, items, neg, U, V, s[:, 0], s[:, 1:])
 
 # %% ../nbs/06_losses.ipynb #28780e18
@@ -143,13 +246,56 @@ def _sum(t: Tensor, weight: Tensor | None) -> Tensor:
     "Sum of t, (P,) or (P, N), each row times its weight."
     return t.sum() if weight is None else (t if t.ndim == 1 else t.sum(1)) @ weight
 
-def mse(pos: Tensor, neg: Tensor, weight: Tensor | None = None) -> Tensor:
-    return _sum((-pos).sigmoid().square(), weight) + _sum(neg.sigmoid().square(), weight)
-def bce(pos: Tensor, neg: Tensor, weight: Tensor | None = None) -> Tensor:
+def _check_scores(pos: Tensor, neg: Tensor, weight: Tensor | None) -> None:
+    shape = tuple(neg.shape)
+    fits, found = pos.ndim == 1 and neg.ndim == 2, (tuple(pos.shape), shape)
+    fits = fits and len(pos) == len(neg)
+    check(fits, 'pos, neg', found, 'scores of shape (P,) and (P, N)')
+    fits = weight is None or weight.shape == pos.shape
+    found = None if weight is None else tuple(weight.shape)
+    check(fits, 'weight', found, f'None or of shape {tuple(pos.shape)}')
+
+# %% ../nbs/06_losses.ipynb #54100be3
+def mse(
+    pos: Tensor,                    # (P,) scores of positives
+    neg: Tensor,                    # (P, N) scores of their negatives
+    weight: Tensor | None = None,   # (P,) of each positive and its negatives; None: 1
+) -> Tensor:                        # []
+    "Squared error of the sigmoids, summed. Raises ValueError for other shapes."
+    _check_scores(pos, neg, weight)
+    return _sum((-pos).sigmoid()**2, weight) + _sum(neg.sigmoid()**2, weight)
+
+# %% ../nbs/06_losses.ipynb #f395eda5
+def bce(
+    pos: Tensor,                    # (P,) scores of positives
+    neg: Tensor,                    # (P, N) scores of their negatives
+    weight: Tensor | None = None,   # (P,) of each positive and its negatives; None: 1
+) -> Tensor:                        # []
+    "Binary cross-entropy, summed. Raises ValueError for other shapes."
+    _check_scores(pos, neg, weight)
     return _sum(F.softplus(-pos), weight) + _sum(F.softplus(neg), weight)
-def bpr(pos: Tensor, neg: Tensor, weight: Tensor | None = None) -> Tensor:
+
+# %% ../nbs/06_losses.ipynb #62116222
+def bpr(
+    pos: Tensor,                    # (P,) scores of positives
+    neg: Tensor,                    # (P, N) scores of their negatives
+    weight: Tensor | None = None,   # (P,) of each positive and its negatives; None: 1
+) -> Tensor:                        # []
+    "Bayesian personalised ranking, summed. Raises ValueError for other shapes."
+    _check_scores(pos, neg, weight)
     return _sum(F.softplus(neg - pos[:, None]), weight)
-def softmax(pos: Tensor, neg: Tensor, weight: Tensor | None = None) -> Tensor:
+
+# %% ../nbs/06_losses.ipynb #328ecf98
+def softmax(
+    pos: Tensor,                    # (P,) scores of positives
+    neg: Tensor,                    # (P, N) scores of their negatives
+    weight: Tensor | None = None,   # (P,) of each positive and its negatives; None: 1
+) -> Tensor:                        # []
+    "Sampled softmax, summed. Raises ValueError for other shapes."
+    _check_scores(pos, neg, weight)
     return _sum(torch.cat([pos[:, None], neg], 1).logsumexp(1) - pos, weight)
 
-LOSSES: dict[str, Callable[..., Tensor]] = dict(mse=mse, bce=bce, bpr=bpr, softmax=softmax)   # (pos (P,), neg (P, N), weight (P,) | None) → sum
+# %% ../nbs/06_losses.ipynb #10679341
+# (pos (P,), neg (P, N), weight (P,) | None) → sum
+LOSSES: dict[str, Callable[..., Tensor]] = dict(
+    mse=mse, bce=bce, bpr=bpr, softmax=softmax)
