@@ -48,9 +48,10 @@ async () => {
   }
   for (const pre of all('main div.sourceCode pre'))
     if (pre.scrollWidth > pre.clientWidth + 1) {
-      const lines = pre.textContent.split('\n');
-      out.cut.push(`${pre.scrollWidth} of ${pre.clientWidth} pixels: ` + lines.reduce((a, b) => a.length < b.length ? b : a));
+      const long = pre.textContent.split('\n').reduce((a, b) => a.length < b.length ? b : a);
+      out.cut.push(`${long.length} columns: ` + long.trim().slice(0, 80));
     }
+  out.cut.sort((a, b) => parseInt(a) - parseInt(b));
   for (const cell of all('main td, main th')) {   // a word stands on one line; it may end at its own hyphen or slash
     const walk = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), range = document.createRange();
     for (let node; node = walk.nextNode();)
@@ -229,10 +230,11 @@ def look(browser, watch, url, shots=None):
 
 
 def dead(pages, here):
-    "Links within the site that lead nowhere, as (page, complaint)"
+    "Links within the site, written with its address too, that lead nowhere, as (page, complaint)"
+    site = re.search(r'site-url: (\S+)', (ROOT/'_quarto.yml').read_text(encoding='utf-8'))[1].rstrip('/') + '/'
     for name, seen in pages.items():
         for link in dict.fromkeys(seen['links']):
-            path, anchor = urldefrag(link)
+            path, anchor = urldefrag(link.replace(site, here))
             if not path.startswith(here): continue
             to = unquote(path[len(here):]) or 'index.html'
             if to not in pages and not (DOCS/to).is_file(): yield name, f'link to {to}, which is no page'

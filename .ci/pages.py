@@ -38,6 +38,7 @@ EXPORTED = {'export', 'exports', 'exporti', 'exec_doc'}
 directive = re.compile(r'#\|\s*([\w-]+)\s*(:?)\s*(.*)')
 link = re.compile(r'(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(\s*<?([^)\s>]+)>?(?:\s+"[^"]*")?\s*\)(\{[^}]*\})?')
 html = re.compile(r'<(?:img|a)\b[^>]*?\b(?:src|href)=["\']([^"\']+)["\'][^>]*>')
+fenced = re.compile(r'^(?:```|~~~).*?^(?:```|~~~)\s*$', re.M | re.S)
 code_span = re.compile(r'(`+)(?:(?!\1).)+\1')
 show_doc = re.compile(r'^show_doc\(([\w.]+)', re.M)
 
@@ -113,7 +114,10 @@ def check_alt(cell, opts):
 
 
 def check_prose(s):
-    "Pictures in Markdown: a lone one gets its text as a caption, so what it shows goes into `fig-alt`"
+    "Code blocks and pictures in Markdown: a lone picture's text is its caption, so what it shows goes into `fig-alt`"
+    for block in fenced.findall(s):
+        for line in block.splitlines():
+            if len(line) > WIDE: yield f'a line of a code block has {len(line)} columns, right are {WIDE}: {line.strip()[:60]}'
     for line in prose(s).splitlines():
         for mark, words, target, attrs in link.findall(line):
             if not mark: continue
@@ -301,7 +305,7 @@ def headings(page):
     return ids
 
 
-def fenceless(s): return re.sub(r'^(`{3,}|~{3,}).*?^\1\s*$', '', s, flags=re.M | re.S)
+def fenceless(s): return fenced.sub('', s)
 
 
 def targets(page):

@@ -102,7 +102,7 @@ def comments(
 # %% ../nbs/91_develop.ipynb #a25008f3
 def _escaped(s):
     parts = re.split(r'(`[^`]*`)', s)
-    parts[::2] = [re.sub(r'([\\*_<>$\[\]|~^@#])', r'\\\1', p) for p in parts[::2]]
+    parts[::2] = [re.sub(r'([\\*_<>$\[\]|~^@#"\'])', r'\\\1', p) for p in parts[::2]]
     return ''.join(parts)
 
 
@@ -117,6 +117,9 @@ class Entry(BasicMarkdownRenderer):
     def __init__(self, sym, name=None, title_level=3):
         super().__init__(sym, name=name, title_level=title_level)
         self.dm = signature(self.sym, self.nm)
+        own = inspect.getdoc(self.sym) if self.sym.__doc__ else ''
+        made = is_dataclass(self.sym) and own.startswith(f'{self.sym.__name__}(')
+        if made or not own: self.docs = ''   # nobody wrote it, Python did
 
     def _repr_markdown_(self):
         said = _listed(comments(self.sym))
