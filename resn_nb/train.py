@@ -539,7 +539,7 @@ class Recommender:
 
     def __repr__(self) -> str:
         known = [self.config[k] for k in ('model', 'method') if k in self.config]
-        if 'best_epoch' in self.config:
+        if {'best_epoch', 'stopped_epoch'} <= self.config.keys():
             known.append('epoch {best_epoch} of {stopped_epoch}'.format(**self.config))
         d, x = self.user_factors.shape[1], self.data
         known += [f'd = {d}', f'{x.n_users:,} users', f'{x.n_items:,} items']
@@ -1353,6 +1353,7 @@ def _draw_slots(ax, runs: dict, split: str, k: int, colors: dict, grey: str) -> 
            xlabel='popularity group, rare → popular',
            ylabel=f'share of top-{k} slots (%)', xticks=groups, xticklabels=groups + 1)
     n = found['n_cold']
+    ax.margins(y=.4)   # room for the legend
     ax.legend(title=f'{n:,} users without training data left out' if n else None)
 
 def _draw_spectra(ax, runs: dict, colors: dict) -> None:
@@ -1366,6 +1367,7 @@ def _draw_spectra(ax, runs: dict, colors: dict) -> None:
 def _draw_training(ax, runs: dict, colors: dict) -> None:
     "The popular group's share in validation lists, and the epoch that was chosen."
     import pandas as pd
+    chosen = []
     for name, r in runs.items():
         h = pd.DataFrame(r.config.get('search', r.log))
         if 'valid_popular_ratio' not in h: continue
@@ -1373,10 +1375,13 @@ def _draw_training(ax, runs: dict, colors: dict) -> None:
         share, best = 100 * seen.valid_popular_ratio, r.config.get('best_epoch')
         ax.plot(seen.epoch, share, color=colors[name], label=name)
         at, label = share[seen.epoch == best], f'{name}: epoch {best} chosen'
-        if len(at): ax.plot([best], at, 'o', color=colors[name], label=label)
+        if not len(at): continue
+        chosen.append(str(best))
+        ax.plot([best], at, 'o', color=colors[name], label=label)
     lengths = {r.config['k'] for r in runs.values() if 'k' in r.config}
     k = '/'.join(map(str, sorted(lengths)))
-    ax.set(title='popular group in validation', xlabel='epoch (○: chosen)',
+    epochs = f'epoch (● chosen: {", ".join(chosen)})'
+    ax.set(title='popular group in validation', xlabel=epochs,
            ylabel=f'share of top-{k} slots (%)', ylim=(0, 100))
 
 # %% ../nbs/09_train.ipynb #55df5027
