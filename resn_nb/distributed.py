@@ -241,6 +241,13 @@ def _power(U: Tensor, V: Tensor, ranks: Ranks, k: int) -> Tensor:   # as `_exact
     return torch.cat([sigma[None], z / _safe(sigma), z, b, s / _safe(sigma)])
 
 # %% ../nbs/14_distributed.ipynb #7189a709
+def _in_range(x: Tensor, U: Tensor) -> Tensor:
+    "x in the dtype of an answer; on every rank the same error where that overflows."
+    out = x.to(torch.promote_types(U.dtype, torch.float32))
+    found, valid = f'factors whose result, {float(x):.3g}, overflows', 'a moderate scale'
+    check(bool(out.isfinite()), 'U, V', found, valid)
+    return out
+
 def sharded_norm(
     U: Tensor,                # (n_r, d) this rank's users; may have no row
     V: Tensor,                # (m_r, d) this rank's items; may have no row
@@ -262,7 +269,7 @@ def sharded_norm(
     found = _exact(U, V, ranks) if exact else _power(U, V, ranks, steps)
     sigma, *vectors = found.to(U.device).split([1] + 4 * [U.shape[1]])
     norm = _Known.apply(U, V, sigma[0], *vectors)
-    return norm.to(torch.promote_types(U.dtype, torch.float32))
+    return _in_range(norm, U)
 
 # %% ../nbs/14_distributed.ipynb #8c30dbe8
 def sharded_penalty(
@@ -272,8 +279,9 @@ def sharded_penalty(
     method: str = 'exact',  # exact | popularity | power
     **options,              # of `sharded_norm`
 ) -> Tensor:                # []
-    "σ₁² of `sharded_norm`, the term that β multiplies."
-    return sharded_norm(U, V, ranks, method, **options).square()
+    "σ₁² of `sharded_norm`, the term that β multiplies; refused where it overflows."
+    norm = sharded_norm(U, V, ranks, method, **options)
+    return _in_range(norm.double().square(), U)
 
 # %% ../nbs/14_distributed.ipynb #9ab8d2cd
 @torch.no_grad()
