@@ -244,8 +244,8 @@ def _power(U: Tensor, V: Tensor, ranks: Ranks, k: int) -> Tensor:   # as `_exact
 def _in_range(x: Tensor, U: Tensor) -> Tensor:
     "x in the dtype of an answer; on every rank the same error where that overflows."
     out = x.to(torch.promote_types(U.dtype, torch.float32))
-    found, valid = f'factors whose result, {float(x):.3g}, overflows', 'a moderate scale'
-    check(bool(out.isfinite()), 'U, V', found, valid)
+    found = f'factors whose result, {float(x):.3g}, overflows'
+    check(bool(out.isfinite()), 'U, V', found, 'a moderate scale')
     return out
 
 def sharded_norm(

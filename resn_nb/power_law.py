@@ -160,9 +160,12 @@ def _counts(counts, x_min: int | None = None) -> np.ndarray:
     "`counts` as floats, checked, with a tail from `x_min` on."
     need = 'non-negative integers with at least 10 distinct positive values'
     def refuse(found, error=ValueError): check(False, 'counts', found, need, error)
-    try: raw = np.asarray(counts); c = raw.astype(float)
+    try:
+        raw = np.asarray(counts)
+        kind = raw.dtype if raw.dtype.kind not in 'biufO' else None
+        c = raw.astype(float) if kind is None else raw
     except (TypeError, ValueError): refuse(type(counts).__name__, TypeError)
-    if raw.dtype.kind not in 'biufO': refuse(f'values of type {raw.dtype}', TypeError)
+    if kind is not None: refuse(f'values of type {kind}', TypeError)
     if c.ndim != 1: refuse(f'an array of shape {c.shape}')
     finite = np.isfinite(c)
     if not finite.all(): refuse(f'{(~finite).sum()} NaN or infinite values')
