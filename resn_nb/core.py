@@ -57,7 +57,7 @@ def check_number(
     most: float = math.inf,
     open: bool = False,   # True: `least` itself is refused
 ) -> float:
-    "`value` as a finite `float` in [`least`, `most`]; a `ValueError` for anything else."
+    "`value` as a finite `float` in [`least`, `most`], or else a `ValueError`."
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     low = '' if least == -math.inf else f' {">" if open else "≥"} {least:g}'
     high = '' if most == math.inf else f' and ≤ {most:g}' if low else f' ≤ {most:g}'
@@ -99,7 +99,8 @@ def named(
     arg: str,         # the argument it came in by
 ) -> tuple:           # name, object
     "An entry and its name; or what was brought, with its `name` or that of its class."
-    if isinstance(value, str) or value is None: return value, choose(registry, value, arg)
+    by_name = isinstance(value, str) or value is None
+    if by_name: return value, choose(registry, value, arg)
     for k, v in registry.items():
         if v is value: return k, v
     own = getattr(value, 'name', None) or getattr(value, '__name__', None)
