@@ -15,6 +15,7 @@ status, audience, language = int(cfg['status']), cfg['audience'], cfg['language'
 statuses = ['Planning', 'Pre-Alpha', 'Alpha', 'Beta', 'Production/Stable', 'Mature', 'Inactive']
 oldest = int(cfg['min_python'].split('.')[1])
 
+
 class SourceDistribution(sdist):
     "What setup.py reads goes along: without settings.ini nothing could be built from it."
     def make_release_tree(self, base_dir, files):

@@ -61,6 +61,7 @@ class Rooms:
             if names: self.number[names[0]], self.page[names[0]] = int(p.name[:2]), p
         self.source = {m: (ROOT/PACKAGE/f'{m}.py').read_text(encoding='utf-8') for m in self.number}
         self.tree = {m: ast.parse(s) for m, s in self.source.items()}
+        self.classes = {c.name: c for t in self.tree.values() for c in t.body if isinstance(c, ast.ClassDef)}
 
     def known(self):
         "Every exported file has its page"
@@ -114,14 +115,26 @@ class Rooms:
         self.median_cell = median(every)
         if self.median_cell > CELL: yield f'the median exported cell has {self.median_cell} lines, right are {CELL}'
 
+    def inherited(self, node):
+        "Methods that a class's bases, in this package or of PyTorch, document"
+        names = {'forward', 'backward'}
+        for base in node.bases:
+            of = self.classes.get(getattr(base, 'id', None))
+            if of is not None:
+                names |= {f.name for f in of.body if isinstance(f, ast.FunctionDef)} | self.inherited(of)
+        return names
+
+    def functions(self, body, but=()):
+        "Public functions and methods, without those whose base class says what they take"
+        for node in body:
+            if getattr(node, 'name', '_').startswith('_'): continue
+            if isinstance(node, ast.FunctionDef) and node.name not in but: yield node
+            if isinstance(node, ast.ClassDef): yield from self.functions(node.body, self.inherited(node))
+
     def parameters(self, module):
         "(documented, all) public parameters: those with a comment on their line or above it, or a docstring that names them"
         lines, have, every = self.source[module].splitlines(), 0, 0
-        def functions(body, inside=False):
-            for node in body:
-                if isinstance(node, ast.FunctionDef) and not node.name.startswith('_'): yield node
-                if isinstance(node, ast.ClassDef) and not node.name.startswith('_'): yield from functions(node.body)
-        for f in functions(self.tree[module].body):
+        for f in self.functions(self.tree[module].body):
             args = [a for a in (*f.args.posonlyargs, *f.args.args, *f.args.kwonlyargs) if a.arg not in ('self', 'cls')]
             doc = ast.get_docstring(f) or ''
             for a in args:
