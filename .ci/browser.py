@@ -3,6 +3,7 @@
 
     python .ci/browser.py                    all pages of _docs; "not run" where there is no Chromium or no _docs
     python .ci/browser.py index.html         these pages only
+    python .ci/browser.py --table            also the length of each page, in screens of 900 pixels
     python .ci/browser.py --shots FOLDER     keep screenshots: 1280 and 390 pixels wide, light and dark
     python .ci/browser.py --mathjax FOLDER   MathJax from that folder (npm's `mathjax`), nothing else from outside
 
@@ -22,6 +23,7 @@ import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from statistics import median
 from urllib.parse import unquote, urldefrag, urlsplit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,13 +37,14 @@ LOOK = r'''
 async () => {
   await window.MathJax?.startup?.promise;
   await document.fonts.ready;
+  const tall = document.documentElement.scrollHeight;   // as it opens, folded code folded
   document.querySelectorAll('details').forEach(d => d.open = true);
   await new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)));
   const all = q => [...document.querySelectorAll(q)], said = (e, n=60) => e.textContent.trim().replace(/\s+/g, ' ').slice(0, n);
   const wide = document.documentElement.clientWidth, page = document.documentElement.scrollWidth;
   const scrolls = e => { for (let p = e.parentElement; p && p !== document.body; p = p.parentElement)
     if (getComputedStyle(p).overflowX !== 'visible') return true; return false };
-  const out = {wide: [], cut: [], broken: [], pale: [], pictures: []};
+  const out = {tall, wide: [], cut: [], broken: [], pale: [], pictures: []};
   if (page > wide) {
     const over = all('main *').filter(e => e.getBoundingClientRect().right > wide + 1 && !scrolls(e));
     out.wide.push(`${page} of ${wide} pixels: ` + over.slice(-3).map(e => `<${e.tagName.toLowerCase()}> ${said(e, 40)}`).join(' | '));
@@ -214,6 +217,7 @@ def look(browser, watch, url, shots=None):
         browser.screen(size, scheme)
         if scheme == 'dark' and size == PHONE: browser.open(url)  # the page chooses its theme when it loads
         seen = json.loads(browser.ask(LOOK))
+        if (scheme, size) == ('light', DESK): screens = seen['tall'] / DESK[1]
         where = f'{size[0]} pixels, {scheme}'
         kinds = dict(pale='too little contrast')
         if scheme == 'light': kinds |= dict(wide='wider than the screen')
@@ -226,7 +230,7 @@ def look(browser, watch, url, shots=None):
             stem = Path(urlsplit(url).path).stem
             browser.shot(shots/f'{stem}-{size[0]}-{scheme}.png')
     bad += [f'console: {e}' for e in dict.fromkeys(watch.said())]
-    return bad, seen
+    return bad, seen | dict(screens=screens)
 
 
 def dead(pages, here):
@@ -246,7 +250,15 @@ class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_): pass
 
 
-def main(docs, names, shots, mathjax):
+def lengths(pages, table):
+    "How long the pages are when they open, in screens of 1280 × 900"
+    if table:
+        for name, seen in sorted(pages.items(), key=lambda p: -p[1]['screens']): print(f"{seen['screens']:6.1f} {name}")
+    screens = [seen['screens'] for seen in pages.values()]
+    print(f'length: {median(screens):.1f} screens of {DESK[1]} pixels in the median, {max(screens):.1f} at most')
+
+
+def main(docs, names, shots, mathjax, table):
     exe = os.environ.get('CHROMIUM') or next(filter(None, map(shutil.which, NAMES)), None)
     every = sorted(p.relative_to(docs).as_posix() for p in docs.rglob('*.html') if 'site_libs' not in p.parts)
     if not exe or not every:
@@ -269,6 +281,7 @@ def main(docs, names, shots, mathjax):
     for page, words in sorted(complaints): print(f'{page}: {words}')
     if missing: print('not loaded, and not counted:', *sorted(missing))
     if plain: print(f'equations were not typeset on {len(plain)} pages, so their widths say nothing: MathJax did not load')
+    lengths(pages, table)
     print(f'browser: {len(pages)} pages, {len(complaints)} complaints')
     return 1 if complaints else 0
 
@@ -279,7 +292,8 @@ if __name__ == '__main__':
     parser.add_argument('--docs', type=Path, default=ROOT/'_docs', help='the built site')
     parser.add_argument('--shots', type=Path, help='keep screenshots in this folder')
     parser.add_argument('--mathjax', type=Path, help="a folder with MathJax's es5/")
+    parser.add_argument('--table', action='store_true', help='the length of each page')
     args = parser.parse_args()
     if args.shots: args.shots.mkdir(parents=True, exist_ok=True)
     DOCS = args.docs.resolve()
-    sys.exit(main(DOCS, args.pages, args.shots, args.mathjax))
+    sys.exit(main(DOCS, args.pages, args.shots, args.mathjax, args.table))
