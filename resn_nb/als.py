@@ -7,6 +7,7 @@ __all__ = ['clip_level', 'ALS']
 
 # %% ../nbs/23_als.ipynb #92908efa
 import math, time
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,10 +15,10 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor
 
-from .core import check
+from .core import check, check_integer, check_number
 
 # %% ../nbs/23_als.ipynb #88d5a808
-def _csr(C: sp.csr_array, dtype, device) -> Tensor:   # (n, m), all stored entries 1
+def _sparse_ones(C: sp.csr_array, dtype, device) -> Tensor:   # (n, m), entries 1
     "The pattern of `C` as a sparse tensor; 32-bit indices, quickest for the kernels."
     wide = np.int32 if max(C.nnz, *C.shape) < 2**31 else np.int64
     to = lambda x: torch.from_numpy(x.astype(wide)).to(device)
@@ -25,20 +26,21 @@ def _csr(C: sp.csr_array, dtype, device) -> Tensor:   # (n, m), all stored entri
     return torch.sparse_csr_tensor(to(C.indptr), to(C.indices), ones, C.shape,
                                    check_invariants=False)
 
-def _gram(X: Tensor, Y: Tensor, rows: int = 1 << 15) -> Tensor:   # (d, d) float64, CPU
-    "XᵀY, in blocks of rows."
+# %% ../nbs/23_als.ipynb #aaabf943
+def _block_gram(X: Tensor, Y: Tensor, rows: int = 1 << 15) -> Tensor:   # (d, d)
+    "XᵀY in float64 on the CPU, in blocks of rows."
     blocks = zip(X.split(rows), Y.split(rows))
     return sum(x.double().T @ y.double() for x, y in blocks).cpu()
 
-def _dot(X: Tensor, Y: Tensor) -> float:
+def _entry_sum(X: Tensor, Y: Tensor) -> float:
     "Sum of the entries of X∘Y; rows in the tensors' precision, their sum in float64."
     return torch.linalg.vecdot(X, Y).sum(dtype=torch.float64).item()
 
 # %% ../nbs/23_als.ipynb #a7add58a
-class _Side:
+class _RowSystems:
     "The normal equations of all rows of one side, the other side's factors Y fixed."
     def __init__(self, C: sp.csr_array, alpha: float, reg: float, dtype, device):
-        self.S, self.alpha, self.reg = _csr(C, dtype, device), alpha, reg
+        self.S, self.alpha, self.reg = _sparse_ones(C, dtype, device), alpha, reg
         self.degree = self.S.crow_indices().diff().to(dtype)[:, None]   # (n, 1)
         share = np.bincount(C.indices, minlength=C.shape[1]) / C.nnz
         self.share = torch.from_numpy(share).to(device, dtype)   # (m,), of all pairs
@@ -54,9 +56,9 @@ class _Side:
         return torch.addmm(seen @ self.Y, X, (self.G if G is None else G).to(X))
 
 # %% ../nbs/23_als.ipynb #632c147c
-def _precondition(side: _Side, G: Tensor):   # → a function (n, d) → (n, d)
+def _inverse_guess(side: _RowSystems, G: Tensor):   # → a function (n, d) → (n, d)
     "P⁻¹ for all rows, see above."
-    H = side.alpha * _gram(side.share[:, None] * side.Y, side.Y)
+    H = side.alpha * _block_gram(side.share[:, None] * side.Y, side.Y)
     L = torch.linalg.cholesky(G)
     half = torch.linalg.solve_triangular(L, H, upper=False)
     h, E = torch.linalg.eigh(torch.linalg.solve_triangular(L, half.T, upper=False))
@@ -65,11 +67,11 @@ def _precondition(side: _Side, G: Tensor):   # → a function (n, d) → (n, d)
     return lambda R: ((R @ E) * weight) @ E.T
 
 # %% ../nbs/23_als.ipynb #92546f63
-def _cg(side: _Side, X: Tensor, G: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+def _cg_steps(side: _RowSystems, X: Tensor, G: Tensor, steps: int) -> tuple:
     """`steps` conjugate-gradient steps from X for every row at once.
 
     Each lowers every row's quadratic. Returns X', the residuals before and after."""
-    P, some = _precondition(side, G), torch.finfo(X.dtype).tiny
+    P, some = _inverse_guess(side, G), torch.finfo(X.dtype).tiny
     R = first = side.B - side.times(X, G)
     Z = D = P(R)
     rz = torch.linalg.vecdot(R, Z)[:, None]
@@ -85,8 +87,8 @@ def _cg(side: _Side, X: Tensor, G: Tensor, steps: int) -> tuple[Tensor, Tensor, 
     return X, first, R
 
 # %% ../nbs/23_als.ipynb #dc101615
-def _cholesky(side: _Side, G: Tensor, block_bytes: int = 1 << 23) -> Tensor:   # (n, d)
-    "The exact solution of every row, in blocks of rows of similar length."
+def _exact_rows(side: _RowSystems, G: Tensor, block_bytes: int = 1 << 23) -> Tensor:
+    "The exact solution (n, d) of every row, in blocks of rows of similar length."
     crow, cols, Y = side.S.crow_indices().long(), side.S.col_indices(), side.Y
     d, out, G, length = Y.shape[1], torch.empty_like(side.B), G.to(Y), crow.diff()
     Y0 = torch.cat([Y, Y.new_zeros(1, d)])      # padding points at a row of zeros
@@ -116,30 +118,27 @@ def clip_level(
     check(vector, 's', getattr(s, 'shape', s), 'a vector of singular values', TypeError)
     fits = s.isfinite().all() and (s[:-1] >= s[1:]).all() and s[-1] >= 0
     check(bool(fits), 's', s.tolist(), 'finite values ≥ 0, descending')
-    check(_number(weight) and weight > 0, 'weight', weight, 'a finite number > 0')
+    check_number('weight', weight, 0, open=True)
     if s[0] == 0: return s[0], torch.full_like(s, 1 / len(s))
     unit = s / s[0]
     # of all k, the right one gives the largest
     level = (unit.cumsum(0) / (torch.arange(1, len(s) + 1).to(s) + weight)).max()
     return level * s[0], (unit / level - 1).clamp(min=0) / weight
 
-def _number(x) -> bool:
-    "Is `x` a finite number, and no bool?"
-    return isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x)
-
 # %% ../nbs/23_als.ipynb #21ed8a58
-class _Root:
+class _GramRoot:
     "R = diag(e) Eᵀ with RᵀR = `gram`: X Rᵀ has the singular values of X Yᵀ."
     def __init__(self, gram: Tensor):   # (d, d), YᵀY
         self.gram, (e2, self.E) = gram, torch.linalg.eigh(gram)
         self.e = e2.clamp(min=0).sqrt()
         self.R = self.e[:, None] * self.E.T
 
-def _clip(
+# %% ../nbs/23_als.ipynb #68c74448
+def _clip_spectrum(
     X: Tensor,      # (n, d) rows that solve with the mixture Ω held
     omega: Tensor,  # Ω (d, d)
     h: float,       # curvature of the loss > 0
-    root: _Root,    # of the side held
+    root: _GramRoot,    # of the side held
     beta: float,    # > 0
 ) -> tuple[Tensor, Tensor]:   # X' (n, d) and the next Ω
     "Step on along the loss's gradient, X Rᵀ (1 + β/h Ω), and clip; what was cut is Ω."
@@ -147,7 +146,7 @@ def _clip(
     weight = max(beta / h, 1e-300)      # not even the smallest β underflows
     wide = torch.eye(len(e), dtype=torch.float64) + weight * omega
     Xh = X @ (root.R.T @ wide).to(X)
-    s2, Q = torch.linalg.eigh(_gram(Xh, Xh))
+    s2, Q = torch.linalg.eigh(_block_gram(Xh, Xh))
     s = s2.clamp(min=0).sqrt()
     level, w = clip_level(s.flip(0), weight)
     cut = (Q * torch.where(s > level, level / s, 1.)) @ Q.T
@@ -156,11 +155,15 @@ def _clip(
     return X @ (root.R.T @ wide @ cut @ back).to(X), (Q * w.flip(0)) @ Q.T
 
 # %% ../nbs/23_als.ipynb #b8e9f3f1
-def _search(loss: tuple, grams: tuple, root: _Root, beta: float) -> float:
-    """The t in [0, 1] where a + bt + ct² + β σ₁²(t), which is convex, is least.
+class _Along(NamedTuple):
+    "What F needs to know of the segment X + tD: the loss is a + bt + ct²."
+    loss: tuple[float, float, float]        # a, b, c
+    grams: tuple[Tensor, Tensor, Tensor]    # of X, of X with D (both ways), of D
 
-    loss = (a, b, c); grams = of X, of X with the step D, of D."""
-    (_, b, c), (XX, XD, DD), R = loss, grams, root.R
+# %% ../nbs/23_als.ipynb #15119bdb
+def _line_search(along: _Along, root: _GramRoot, beta: float) -> float:
+    "The t in [0, 1] where a + bt + ct² + β σ₁²(t), which is convex, is least."
+    (_, b, c), (XX, XD, DD), R = *along, root.R
     def slope(t):
         M = R @ (XX + t * XD + t * t * DD) @ R.T
         z = R.T @ torch.linalg.eigh(M).eigenvectors[:, -1]
@@ -173,8 +176,8 @@ def _search(loss: tuple, grams: tuple, root: _Root, beta: float) -> float:
     return lo   # still falling here, so not above t = 0
 
 # %% ../nbs/23_als.ipynb #5f115547
-def _hand_over(new: _Root, held: _Root, omega: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Ω in the coordinates of `new`, which the next half-sweep holds, and σ (d,).
+def _hand_over(new: _GramRoot, held: _GramRoot, omega: Tensor | None) -> tuple:
+    """Ω (d, d) in the coordinates of `new`, held in the next half-sweep, and σ (d,).
 
     None stands for the first singular vector alone."""
     P, s, Qt = torch.linalg.svd(new.R @ held.R.T)
@@ -203,13 +206,14 @@ class ALS:
         device='cpu',             # where the factors are, as for torch
         dtype=torch.float32,      # of the factors: torch.float32 or float64
     ):
-        C = _observed(train)
-        device = _refuse(dim, beta, reg, alpha, steps, exact, safe, seed, device, dtype)
+        C = _observed_pairs(train)
+        _check_sizes(dim, steps, seed); _check_weights(beta, reg, alpha)
+        device = _checked_device(exact, safe, device, dtype)
         both = C, sp.csr_array(C.T)
-        self.sides = [_Side(M, alpha, reg, dtype, device) for M in both]
+        self.sides = [_RowSystems(M, alpha, reg, dtype, device) for M in both]
         self.beta, self.exact, self.steps, self.safe = beta, exact, steps, safe
         self.base = (1 + alpha) * C.nnz
-        g = torch.Generator().manual_seed(seed)
+        g = torch.Generator().manual_seed(int(seed))
         V = .01 * torch.randn(C.shape[1], dim, generator=g, dtype=dtype)
         U = torch.zeros(C.shape[0], dim, dtype=dtype)
         omega = torch.eye(dim, dtype=torch.float64) / dim
@@ -217,7 +221,7 @@ class ALS:
 
     def _set(self, factors: list, omega: Tensor, log: list) -> None:
         self.factors, self.omega, self.log = factors, omega, log
-        self.roots = [_Root(_gram(X, X)) for X in factors]
+        self.roots = [_GramRoot(_block_gram(X, X)) for X in factors]
 
     @property
     def U(self) -> Tensor:   # (n, d)
@@ -230,7 +234,7 @@ class ALS:
         return self.factors[1]
 
 # %% ../nbs/23_als.ipynb #4bcd452d
-def _observed(train) -> sp.csr_array:
+def _observed_pairs(train) -> sp.csr_array:
     "The observed pairs, each once, sorted; checked, since compiled code trusts them."
     sparse = sp.issparse(train) and train.ndim == 2
     check(sparse, 'train', type(train).__name__, 'a scipy sparse matrix', TypeError)
@@ -246,18 +250,20 @@ def _observed(train) -> sp.csr_array:
     return C
 
 # %% ../nbs/23_als.ipynb #1a69d74d
-def _refuse(dim, beta, reg, alpha, steps, exact, safe, seed, device, dtype):
-    "Check the options; returns the `torch.device`."
-    bounds = dict(dim=(dim, 1, 10_000), steps=(steps, 1, 1000))
-    bounds |= dict(seed=(seed, 0, 2**63 - 1))
-    for arg, (v, least, most) in bounds.items():
-        fits = type(v) is int and least <= v <= most
-        check(fits, arg, v, f'an integer ≥ {least} and ≤ {most}')
-    for arg, v in (('beta', beta), ('alpha', alpha)):
-        fits = _number(v) and 0 <= v <= 1e12
-        check(fits, arg, v, 'a finite number ≥ 0, up to 1e12')
-    fits = _number(reg) and 0 < reg <= 1e12
-    check(fits, 'reg', reg, 'a finite number > 0, up to 1e12')
+def _check_sizes(dim, steps, seed) -> None:
+    check_integer('dim', dim, 1, 10_000)
+    check_integer('steps', steps, 1, 1000)
+    check_integer('seed', seed, 0, 2**63 - 1)
+
+# %% ../nbs/23_als.ipynb #b4db81b9
+def _check_weights(beta, reg, alpha) -> None:
+    check_number('beta', beta, 0, 1e12)
+    check_number('alpha', alpha, 0, 1e12)
+    check_number('reg', reg, 0, 1e12, open=True)
+
+# %% ../nbs/23_als.ipynb #1c288b21
+def _checked_device(exact, safe, device, dtype) -> torch.device:
+    "The device by its name; the switches and the type are checked with it."
     for arg, v in (('exact', exact), ('safe', safe)):
         check(isinstance(v, bool), arg, v, 'True or False', TypeError)
     known = dtype in (torch.float32, torch.float64)
@@ -267,20 +273,48 @@ def _refuse(dim, beta, reg, alpha, steps, exact, safe, seed, device, dtype):
     raise ValueError(f'{found}, valid is a device of torch')
 
 # %% ../nbs/23_als.ipynb #76f1b210
-def _solve(self: ALS, side: _Side, X: Tensor, N: Tensor) -> tuple[Tensor, ...]:
+def _solve_rows(self: ALS, side: _RowSystems, X: Tensor, N: Tensor) -> tuple:
     "X', the best rows for the mixture held, and for the search 𝒜(X) and 𝒜(X')."
     G = side.G + N
     if not self.exact:
-        new, before, after = _cg(side, X, G, self.steps)
+        new, before, after = _cg_steps(side, X, G, self.steps)
         return new, side.B - before - X @ N.to(X), side.B - after - new @ N.to(X)
-    new = _cholesky(side, G)
+    new = _exact_rows(side, G)
     return new, side.times(X), side.times(new)
 
-def _curvature(new: Tensor, AT: Tensor, held: _Root) -> float:
+# %% ../nbs/23_als.ipynb #70cb9f1a
+def _mean_curvature(new: Tensor, AT: Tensor, held: _GramRoot) -> float:
     "The loss's mean curvature along the solution; 1 where that is nothing."
-    size = (held.gram * _gram(new, new)).sum().item()      # ‖UVᵀ‖²
-    h = _dot(new, AT) / size if size else 0.
+    size = (held.gram * _block_gram(new, new)).sum().item()      # ‖UVᵀ‖²
+    h = _entry_sum(new, AT) / size if size else 0.
     return h if 0 < h < math.inf else 1.
+
+# %% ../nbs/23_als.ipynb #c5a4b540
+def _segment(side: _RowSystems, gram: Tensor, X, new, AX, AT) -> _Along:
+    "The way from X to `new`, with `gram` = XᵀX, AX = 𝒜(X) and AT = 𝒜(new)."
+    D, AD = new - X, AT - AX
+    a, b = _entry_sum(X, AX - 2 * side.B), 2 * _entry_sum(D, AX - side.B)
+    XD = _block_gram(X, D)
+    return _Along((a, b, _entry_sum(D, AD)), (gram, XD + XD.T, _block_gram(D, D)))
+
+# %% ../nbs/23_als.ipynb #623db514
+def _proposal(self: ALS, k: int) -> tuple[Tensor, Tensor | None, _Along]:
+    "Solve and clip: new factors of side k, their mixture (None: not clipped), the way."
+    side, X, held = self.sides[k], self.factors[k], self.roots[1 - k]
+    N = self.beta * held.R.T @ self.omega @ held.R
+    (new, AX, AT), omega = _solve_rows(self, side, X, N), None
+    if self.beta and self.safe:
+        h = _mean_curvature(new, AT, held)
+        new, omega = _clip_spectrum(new, self.omega, h, held, self.beta)
+        AT = side.times(new)
+    return new, omega, _segment(side, self.roots[k].gram, X, new, AX, AT)
+
+# %% ../nbs/23_als.ipynb #d12798cc
+def _objective_at(self: ALS, k: int, along: _Along, t: float, sigma1: float) -> float:
+    "F on the segment, where σ₁ is known: ridge of the side held, loss, penalty."
+    held, (a, b, c) = self.roots[1 - k], along.loss
+    value = self.base + self.sides[k].reg * held.gram.trace().item()
+    return value + a + t * b + t * t * c + self.beta * sigma1**2
 
 # %% ../nbs/23_als.ipynb #a305d1ad
 @patch
@@ -289,32 +323,22 @@ def half(self: ALS,
 ) -> dict:    # the new row of `log`: half, objective, sigma1, step, seconds
     "Solve, clip, search; then record and hand over."
     check(type(k) is int and k in (0, 1), 'k', k, '0 for the users or 1 for the items')
-    start = time.perf_counter()
-    side, X, held = self.sides[k], self.factors[k], self.roots[1 - k]
-    beta, guard, omega = self.beta, bool(self.beta and self.safe), None
-    side.fix(self.factors[1 - k], held.gram)
-    new, AX, AT = _solve(self, side, X, beta * held.R.T @ self.omega @ held.R)
-    if guard:
-        new, omega = _clip(new, self.omega, _curvature(new, AT, held), held, beta)
-        AT = side.times(new)
-    D, AD = new - X, AT - AX
-    loss = _dot(X, AX - 2 * side.B), 2 * _dot(D, AX - side.B), _dot(D, AD)
-    XD = _gram(X, D)
-    grams = self.roots[k].gram, XD + XD.T, _gram(D, D)
-    t = _search(loss, grams, held, beta) if guard else 1.
-    self.factors[k] = X = new if t == 1 else X + t * D
-    self.roots[k] = _Root(_gram(X, X))
+    start, X, held = time.perf_counter(), self.factors[k], self.roots[1 - k]
+    self.sides[k].fix(self.factors[1 - k], held.gram)
+    new, omega, along = _proposal(self, k)
+    t = 1. if omega is None else _line_search(along, held, self.beta)
+    self.factors[k] = X = new if t == 1 else X + t * (new - X)
+    self.roots[k] = _GramRoot(_block_gram(X, X))
     self.omega, s = _hand_over(self.roots[k], held, omega)
     sigma1 = s[0].item()
-    value = self.base + side.reg * held.gram.trace().item()
-    value = value + loss[0] + t * loss[1] + t * t * loss[2] + beta * sigma1**2
+    value = _objective_at(self, k, along, t, sigma1)
     took, which = time.perf_counter() - start, ('users', 'items')[k]
     row = dict(half=which, objective=value, sigma1=sigma1, step=t, seconds=took)
     self.log.append(row)
     return row
 
 # %% ../nbs/23_als.ipynb #1cb0e673
-def _balance(self: ALS) -> None:
+def _balance_sides(self: ALS) -> None:
     "The same scores with UᵀU = VᵀV = diag(σ): the ridge is as small as it can be."
     before, (u, v) = sum(r.gram.trace() for r in self.roots), self.roots
     Q, s, Pt = torch.linalg.svd(v.R @ u.R.T)
@@ -326,15 +350,16 @@ def _balance(self: ALS) -> None:
     change = float(sum(r.gram.trace() for r in self.roots) - before)
     self.log[-1]['objective'] += self.sides[0].reg * change
 
+# %% ../nbs/23_als.ipynb #5dd8bbc0
 @patch
 def sweep(self: ALS,
     n: int = 1,   # how many, 1 … 100,000
 ) -> ALS:         # itself
     "n sweeps: users, items, and with β the balance."
-    check(type(n) is int and 1 <= n <= 100_000, 'n', n, 'an integer in 1 … 100000')
+    check_integer('n', n, 1, 100_000)
     for _ in range(n):
         self.half(0); self.half(1)
-        if self.beta and self.safe: _balance(self)
+        if self.beta and self.safe: _balance_sides(self)
     return self
 
 # %% ../nbs/23_als.ipynb #eab9a361
@@ -343,6 +368,7 @@ def state(self: ALS) -> dict[str, Tensor]:
     "What a continued run needs, bit for bit."
     return dict(U=self.U, V=self.V, omega=self.omega)
 
+# %% ../nbs/23_als.ipynb #132c8e7f
 @patch
 def load(self: ALS,
     state: dict[str, Tensor],   # as from `state()` of a run with the same options

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['Prior', 'PD', 'PDA', 'MACR', 'distance_correlation', 'DICE', 'InvCF']
 
-# %% ../nbs/34_causes.ipynb #60f1dfbb
+# %% ../nbs/34_causes.ipynb #333b7863
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from operator import add
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -61,7 +62,7 @@ class PD(Method):
         click = lambda s, items: (F.elu(s) + 1) * m[items]
         return base(click(batch.pos, batch.items), click(batch.neg, batch.negatives))
 
-# %% ../nbs/34_causes.ipynb #32d8196c
+# %% ../nbs/34_causes.ipynb #b16ac0ef
 @method('pda', grid=dict(
     # authors: best 0.16, 0.22, and inject = gamma
     loss=['bpr', 'softmax'], gamma=[.05, .1, .2], inject=[None, .05]))
@@ -123,11 +124,12 @@ def distance_correlation(
     found = f'shapes {tuple(X.shape)} and {tuple(Y.shape)}'
     ok = X.ndim == Y.ndim == 2 and len(X) == len(Y) > 0
     check(ok, 'X, Y', found, 'shapes (k, a) and (k, b), k ≥ 1')
-    A, B = _centred(X), _centred(Y)
+    A, B = _centred_distances(X), _centred_distances(Y)
     both, own = (A * B).mean().clamp(min=0), (A * A).mean() * (B * B).mean()
     return (both + 1e-12).sqrt() / (own + 1e-12).sqrt().sqrt()
 
-def _centred(x: Tensor) -> Tensor:   # (k, k)
+# %% ../nbs/34_causes.ipynb #affb3f08
+def _centred_distances(x: Tensor) -> Tensor:   # (k, k)
     "Distances of rows, less their means; the 1e-8 is for the gradient of equal rows."
     sq = x.square().sum(1)
     D = (sq[:, None] + sq - 2 * x @ x.T).clamp(min=0).add(1e-8).sqrt()
@@ -188,10 +190,33 @@ class DICE(Method):
         return self.dis * len(batch.pos) * (apart(batch.U) + apart(batch.V[items]))
 
 # %% ../nbs/34_causes.ipynb #4a5e5393
-def _counts(x) -> tuple[Tensor, int]:
+def _count_index(x) -> tuple[Tensor, int]:
     "(index of each entry's value among the different values, how many there are)."
     values, index = torch.as_tensor(x).unique(return_inverse=True)
     return index, len(values)
+
+def _squared_norms(X: Tensor) -> Tensor: return X.square().sum(1)
+
+# %% ../nbs/34_causes.ipynb #539b5a37
+class _PopularityScores(NamedTuple):
+    "Popularity vectors of a batch: their scores, squared norms, and whose they are."
+    table: Tensor   # scores of each user's count with each item's
+    zu: Tensor      # squared norms by users' counts
+    zv: Tensor      # and by items'
+    cu: Tensor      # (P,) the users' counts
+    ci: Tensor      # (P,) those of the positives
+    cj: Tensor      # (P, N) those of the negatives
+    def of(self, which) -> tuple[Tensor, ...]:
+        "Scores (P,), (P, N) and squared norms, with the popularity of pairs `which`."
+        c, i = self.cu[which], self.ci[which]
+        scores = self.table[c, i], self.table[c[:, None], self.cj]
+        return *scores, self.zu[c], self.zv[i], self.zv[self.cj]
+
+def _popularity_scores(method, parts, batch: Batch) -> _PopularityScores:
+    Zu, Zv = parts['user'], parts['item']
+    counts = method.user[batch.users][batch.rows], method.item[batch.items]
+    norms = _squared_norms(Zu), _squared_norms(Zv)
+    return _PopularityScores(Zu @ Zv.T, *norms, *counts, method.item[batch.negatives])
 
 # %% ../nbs/34_causes.ipynb #ef97d103
 @method('invcf', grid=dict(
@@ -214,11 +239,11 @@ class InvCF(Method):
         check_option('temperature', self.temperature, open=True)
         for k in ('lam1', 'lam2', 'lam3'): check_option(k, getattr(self, k))
     def setup(self, data: Interactions) -> 'InvCF':
-        user, item = (_counts(x)[0] for x in (data.train.sum(1), data.popularity))
+        user, item = (_count_index(x)[0] for x in (data.train.sum(1), data.popularity))
         return replace(self, user=user, item=item)
     def modules(self, data: Interactions, dim: int, generator) -> nn.Module:
         start = lambda x: nn.init.xavier_normal_(x, generator=generator)
-        draw = lambda x: nn.Parameter(start(torch.empty(_counts(x)[1], dim)))
+        draw = lambda x: nn.Parameter(start(torch.empty(_count_index(x)[1], dim)))
         counts = dict(user=data.train.sum(1), item=data.popularity)
         return nn.ParameterDict({k: draw(x) for k, x in counts.items()})
 
@@ -227,22 +252,15 @@ class InvCF(Method):
         scaled = lambda s, a, b: s / ((a * b + 1e-12).sqrt() * self.temperature)
         return base(scaled(pos, uu, ii), scaled(neg, uu[:, None], jj))
     def loss(self, model: nn.Module, batch: Batch, base: Base) -> Tensor:
-        square = lambda X: X.square().sum(1)
-        Zu, Zv = model.of_method['user'], model.of_method['item']
-        table, zu, zv = Zu @ Zv.T, square(Zu), square(Zv)
-        u, v = square(batch.U)[batch.rows], square(batch.V)
-        cu = self.user[batch.users][batch.rows]
-        ci, cj = self.item[batch.items], self.item[batch.negatives]
-        def both(c, i):   # preference, with the popularity of users c and positives i
-            pos, neg = batch.pos + table[c, i], batch.neg + table[c[:, None], cj]
-            ii, jj = v[batch.items] + zv[i], v[batch.negatives] + zv[cj]
-            return self._cosines(base, pos, neg, u + zu[c], ii, jj)
+        z = _popularity_scores(self, model.of_method, batch)
+        u, v = _squared_norms(batch.U)[batch.rows], _squared_norms(batch.V)
+        own = lambda: (batch.pos, batch.neg, u, v[batch.items], v[batch.negatives])
+        both = lambda which: self._cosines(base, *map(add, own(), z.of(which)))
+        every = slice(None)
         other = batch.negatives[:, 0].argsort()   # a shuffle: negatives are random
-        preference = self._cosines(base, batch.pos, batch.neg, u, v[batch.items],
-                                   v[batch.negatives])
-        popularity = self._cosines(base, table[cu, ci], table[cu[:, None], cj],
-                                   zu[cu], zv[ci], zv[cj])
-        together = both(cu, ci) + both(cu[other], ci[other])
+        preference = self._cosines(base, *own())
+        popularity = self._cosines(base, *z.of(every))
+        together = both(every) + both(other)
         return preference + self.lam1 * popularity + self.lam3 * together
     def penalty(self, model: nn.Module, batch: Batch) -> Tensor | float:
         if self.lam2 == 0: return 0.

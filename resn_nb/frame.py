@@ -96,7 +96,7 @@ class Method:
         "β, where the method adds β σ₁² of the raw scores to the loss and no more."
         return None if changed_steps(self) else 0.
 
-# %% ../nbs/32_frame.ipynb #12964fb7
+# %% ../nbs/32_frame.ipynb #811a7d4a
 STEPS = ('modules', 'at', 'negatives', 'loss', 'penalty')   # hooks of gradient steps
 
 def changed_steps(
@@ -111,12 +111,14 @@ def fixed():   # a tensor that `setup` fills in
     "A field that is no option and takes no part in comparisons."
     return field(default=None, compare=False, repr=False, kw_only=True)
 
+# %% ../nbs/32_frame.ipynb #c823ca70
 def options_of(
     method,         # a method or its class
 ) -> list[str]:
     "Names of a method's options: its fields without those that `setup` fills in."
     return [f.name for f in fields(method) if f.compare] if is_dataclass(method) else []
 
+# %% ../nbs/32_frame.ipynb #bc5e4e37
 def placed(
     method: Method, # anything that is no dataclass comes back as it is
     device,         # as for torch
@@ -141,6 +143,7 @@ def check_option(
     own = isinstance(value, (int, float)) and not (whole and abs(value) >= 2**63)
     check(own, arg, value, 'a float, or an int below 2⁶³')
 
+# %% ../nbs/32_frame.ipynb #b1a6f4ac
 def check_switch(
     arg: str,           # the option's name
     value,              # what it was
@@ -177,7 +180,7 @@ def grid(
     g = choose(GRIDS, method, 'method')
     return [dict(method=method, **dict(zip(g, v))) for v in product(*g.values())]
 
-# %% ../nbs/32_frame.ipynb #51a4a28e
+# %% ../nbs/32_frame.ipynb #77ef0004
 method('none', grid=dict(loss=['mse', 'bce', 'bpr', 'softmax']))(Method)
 
 # %% ../nbs/32_frame.ipynb #5fd60625
@@ -191,6 +194,7 @@ def _brought_method(method, options: dict) -> Method:
     check(not options, 'options', ', '.join(options), valid)
     return method
 
+# %% ../nbs/32_frame.ipynb #b2f88a9b
 def make_method(
     method: str | Method,   # a name in `METHODS`, or an object with the hooks
     **options,              # the method's fields
@@ -205,7 +209,7 @@ def make_method(
     for k in options: check(k in known, 'option', k, valid)
     return cls(**options)
 
-# %% ../nbs/32_frame.ipynb #75d62388
+# %% ../nbs/32_frame.ipynb #f4a392bd
 def _check_activation(activation, norm: str, through: bool) -> None:
     "None or 'sigmoid', with a norm and a gradient that it can have."
     raw = activation is None
@@ -260,7 +264,7 @@ class Shrink(Method):
     def finish(self, U: Tensor, V: Tensor, model: nn.Module | None) -> Pair:
         return shrink(U, V, self.gamma, self.top)
 
-# %% ../nbs/32_frame.ipynb #b3b42aae
+# %% ../nbs/32_frame.ipynb #818e5ed5
 def closed_form(
     method: Method,   # or an object with its hooks
     name: str,        # by which it was asked for, for the message

@@ -7,7 +7,7 @@ __all__ = ['METRICS', 'ndcg', 'recall', 'precision', 'hit', 'group_shares', 'pop
            'novelty', 'diversity', 'serendipity', 'ndcg_unpopular', 'miscalibration', 'evaluate',
            'intra_list_diversity', 'Lists', 'cold_users', 'popular_lists', 'topk']
 
-# %% ../nbs/29_metrics.ipynb #48c0eb98
+# %% ../nbs/29_metrics.ipynb #519135c6
 import contextlib, sys
 from typing import Callable
 
@@ -22,7 +22,7 @@ from .lists import (
 
 _all_ = ['Lists', 'cold_users', 'popular_lists', 'topk']
 
-# %% ../nbs/29_metrics.ipynb #0806aed0
+# %% ../nbs/29_metrics.ipynb #676edf0a
 METRICS: dict[str, Callable[[Lists], float | list]] = {}
 
 # %% ../nbs/29_metrics.ipynb #508c6168
@@ -32,7 +32,7 @@ def _mean_ndcg(hits: np.ndarray, n_relevant: np.ndarray) -> float:  # (N, k), (N
     ideal = gain.cumsum()[np.minimum(n_relevant, len(gain)) - 1]
     return float((hits @ gain / ideal).mean())
 
-# %% ../nbs/29_metrics.ipynb #fded90f2
+# %% ../nbs/29_metrics.ipynb #bfa9df19
 @register(METRICS, 'ndcg')
 def ndcg(l: Lists) -> float:
     "Normalised discounted cumulative gain (Järvelin & Kekäläinen 2002), see above."
@@ -128,10 +128,11 @@ def _row_shares(rows: np.ndarray, group: np.ndarray, shape: tuple) -> np.ndarray
     counts = np.bincount(rows * g + group, minlength=N * g).reshape(shape)
     with np.errstate(invalid='ignore'): return counts / counts.sum(1, keepdims=True)
 
+# %% ../nbs/29_metrics.ipynb #0d968d8c
 def _entropy_bits(p: np.ndarray) -> np.ndarray:  # (N, g) → (N,) bits
     return -(p * np.log2(np.where(p > 0, p, 1))).sum(1)
 
-# %% ../nbs/29_metrics.ipynb #70d5d526
+# %% ../nbs/29_metrics.ipynb #9e341165
 @register(METRICS, 'miscalibration')
 def miscalibration(l: Lists) -> float:  # bits, 0 … 1
     "Mean Jensen–Shannon divergence between the popularity groups of history and list."
@@ -205,6 +206,7 @@ def _note_cold(n: int, n_asked: int, split: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr is not None: print(text, file=sys.stderr)
 
+# %% ../nbs/29_metrics.ipynb #ac7a3bb5
 def _metric_entry(metric) -> tuple[str, Callable]:
     "Name and function of one metric: a name in METRICS, or a function of one's own."
     if callable(metric): return named(METRICS, metric, 'metrics')

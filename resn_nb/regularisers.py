@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['propensity', 'IPS', 'IPL', 'Zerosum', 'Correlation', 'two_sided', 'SamReg', 'log_det', 'LogDet']
 
-# %% ../nbs/33_regularisers.ipynb #c8b95f31
+# %% ../nbs/33_regularisers.ipynb #81467a36
 import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -32,13 +32,14 @@ def propensity(
     check(vector, 'popularity', f'shape {tuple(r.shape)}', 'shape (m,)')
     bad = r[~(r.isfinite() & (r >= 0))].tolist()
     check(not bad, 'popularity', bad[:3], 'finite numbers ≥ 0')
-    k = torch.arange(len(r)) if items is None else _items(items, len(r))
+    k = torch.arange(len(r)) if items is None else _item_ids(items, len(r))
     unseen = k[r[k] <= 0].tolist()
     check(not unseen, 'items', unseen[:3], 'ids of items that train has seen: '
           'the propensity of the others is 0, its inverse infinite')
     return (r[k] / r.max())**eta
 
-def _items(items, m: int) -> Tensor:   # (k,) int64
+# %% ../nbs/33_regularisers.ipynb #6e134afd
+def _item_ids(items, m: int) -> Tensor:   # (k,) int64
     "Item ids, each in 0 … m - 1."
     k = torch.as_tensor(items)
     whole = not (k.is_floating_point() or k.is_complex() or k.dtype == torch.bool)
@@ -76,11 +77,11 @@ class IPS(Method):
         return base(batch.pos, batch.neg, w / w.mean() if self.normalise else w)
 
 # %% ../nbs/33_regularisers.ipynb #07b3ad61
-def _deviation(x: Tensor) -> Tensor:
+def _standard_deviation(x: Tensor) -> Tensor:
     "Standard deviation, with a finite gradient where all are equal."
     return (x.var() + 1e-12).sqrt()
 
-# %% ../nbs/33_regularisers.ipynb #65a64edd
+# %% ../nbs/33_regularisers.ipynb #c7aadd08
 @method('ipl', grid=dict(
     # the authors search λ for each data set on this scale
     loss=['mse', 'bpr'], lam=[.1, .3, 1., 3.]))
@@ -101,7 +102,8 @@ class IPL(Method):
         if self.lam == 0 or len(seen) < 2: return 0.
         total = batch.pos.new_zeros(len(seen)).index_add(0, at, batch.pos.sigmoid())
         mean = total / torch.bincount(at, minlength=len(seen))
-        return self.lam * len(batch.pos) * _deviation(mean * self.quota[seen].to(total))
+        ratio = mean * self.quota[seen].to(total)
+        return self.lam * len(batch.pos) * _standard_deviation(ratio)
 
 # %% ../nbs/33_regularisers.ipynb #aa6921cc
 @method('zerosum', grid=dict(
@@ -122,12 +124,12 @@ class Zerosum(Method):
         return self.weight * base(batch.pos, batch.neg) + (1 - self.weight) * mirror
 
 # %% ../nbs/33_regularisers.ipynb #c8cfe808
-def _correlation(x: Tensor, y: Tensor) -> Tensor:
+def _pearson_correlation(x: Tensor, y: Tensor) -> Tensor:
     "Pearson's correlation."
     x, y = x - x.mean(), y - y.mean()
     return (x @ y) / ((x @ x) * (y @ y) + 1e-12).sqrt()
 
-# %% ../nbs/33_regularisers.ipynb #380c12b9
+# %% ../nbs/33_regularisers.ipynb #10c770e0
 @method('correlation', grid=dict(
     # from no effect to half of the popular ratio
     loss=['mse', 'softmax'], beta=[.01, .03, .1, .3]))
@@ -142,15 +144,26 @@ class Correlation(Method):
         return replace(self, r=torch.as_tensor(data.popularity).float())
     def penalty(self, model: nn.Module, batch: Batch) -> Tensor | float:
         r = self.r[batch.items].to(batch.pos)
-        return self.beta * len(batch.pos) * _correlation(batch.pos, r).square()
+        return self.beta * len(batch.pos) * _pearson_correlation(batch.pos, r).square()
 
 # %% ../nbs/33_regularisers.ipynb #4705345b
+def _side_ranges(items: Tensor, high: Tensor, r: Tensor, above, below, pool) -> tuple:
+    "Items by popularity; where the side of each negative begins, how many it has."
+    counts, order = r.sort(stable=True)
+    m, here = len(r), r[items]
+    n_low = torch.searchsorted(counts, here * below)[:, None]
+    n_high = m - torch.searchsorted(counts, here + above, right=True)[:, None]
+    high = (high | (n_low < pool)) & (n_high >= pool)
+    size = torch.where(high, n_high, n_low).ravel()
+    return order, torch.where(high, m - n_high, 0).ravel(), size
+
+# %% ../nbs/33_regularisers.ipynb #10cba7b2
 def two_sided(
-    positives: Positives,
+    positives: Positives,      # of the training part
     users: Tensor,             # (P,) ids
     items: Tensor,             # (P,) positives
     n: int,                    # negatives for each, ≥ 1
-    generator: torch.Generator | None,
+    generator: torch.Generator | None,   # of the draws
     r: Tensor,                 # (m,) popularity ≥ 0
     above: float = 0.,         # ≥ 0; more popular: r_j > r_i + above
     below: float = 1.,         # in [0, 1]; less popular: r_j < below · r_i
@@ -163,18 +176,13 @@ def two_sided(
     check_option('above', above)
     check_option('below', below, 0, 1); check_option('balance', balance, 0, 1)
     _check_sides(positives, users, items, r)
-    counts, order = r.sort(stable=True)
-    m, here = len(r), r[items]
-    n_low = torch.searchsorted(counts, here * below)[:, None]
-    n_high = m - torch.searchsorted(counts, here + above, right=True)[:, None]
-    high = torch.rand(len(items), n, generator=generator, device=r.device) < .5
-    high = (high | (n_low < pool)) & (n_high >= pool)
-    size = torch.where(high, n_high, n_low).ravel()
-    start = torch.where(high, m - n_high, 0).ravel()
-    chosen = torch.rand(size.shape, generator=generator, device=r.device) < balance
+    here = dict(generator=generator, device=r.device)
+    high = torch.rand(len(items), n, **here) < .5
+    order, start, size = _side_ranges(items, high, r, above, below, pool)
+    chosen = torch.rand(size.shape, **here) < balance
     out, todo = torch.full_like(size, -1), (chosen & (size >= pool)).nonzero().ravel()
     for _ in range(3):
-        t = torch.randint(1 << 62, todo.shape, generator=generator, device=r.device)
+        t = torch.randint(1 << 62, todo.shape, **here)
         drawn = order[start[todo] + t % size[todo]]
         met = positives.has(users[todo // n], drawn)
         out[todo[~met]], todo = drawn[~met], todo[met]
@@ -182,6 +190,7 @@ def two_sided(
     out[left] = positives.negatives(users[left // n], generator)
     return out.view(-1, n)
 
+# %% ../nbs/33_regularisers.ipynb #20128fc8
 def _check_sides(positives: Positives, users: Tensor, items: Tensor, r: Tensor) -> None:
     "Refuse shapes that do not belong together, and popularity that is none."
     check(r.shape == (positives.n_items,), 'r', f'shape {tuple(r.shape)}',
@@ -211,7 +220,7 @@ class SamReg(Correlation):
     def penalty(self, model: nn.Module, batch: Batch) -> Tensor | float:
         right = (batch.pos[:, None] - batch.neg).sigmoid()
         r = self.r[batch.items].to(right)[:, None].expand_as(right)
-        c = _correlation(right.ravel(), r.ravel())
+        c = _pearson_correlation(right.ravel(), r.ravel())
         return self.beta * len(batch.pos) * c.square()
 
 # %% ../nbs/33_regularisers.ipynb #794b892d
@@ -234,7 +243,7 @@ def log_det(
     if failed: logdet = logdet * math.nan
     return d * (C.trace() / d).log() - logdet if shape else C.trace() - logdet - d
 
-# %% ../nbs/33_regularisers.ipynb #a1eff00e
+# %% ../nbs/33_regularisers.ipynb #b591b97e
 @method('logdet', grid=dict(
     # published (False) and scale-free; more costs accuracy
     loss=['mse', 'softmax'], beta=[1e-4, 3e-4, 1e-3], shape=[True, False]))

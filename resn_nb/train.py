@@ -27,7 +27,7 @@ from .distributed import ALONE, join
 from .losses import LOSSES, Positives, draw
 from .methods import METHODS, Method, ReSN, make_method, options_of, placed
 from .metrics import evaluate, topk
-from .models import MODELS
+from .models import MODELS, own_hook
 from .spectral import spectrum
 
 # %% ../nbs/38_train.ipynb #1d92c90e
@@ -404,7 +404,8 @@ def _generator(seed: int, epoch: int, device) -> torch.Generator:
 def _own_terms(model: nn.Module, world) -> tuple[Callable, Callable]:
     "The backbone's own loss, and the squares that weight decay acts on; of a batch."
     squares = lambda b: b.U.square().sum() + world.own(b.V).square().sum()
-    return getattr(model, 'auxiliary', lambda b: 0.), getattr(model, 'decay', squares)
+    auxiliary = own_hook(model, 'auxiliary') or (lambda b: 0.)
+    return auxiliary, own_hook(model, 'decay') or squares
 
 def _epoch(
     config: Config, state: _State, positives: Positives, method: Method, world=ALONE,
