@@ -6,7 +6,7 @@
 __all__ = ['power_law_jobs', 'power_law_validation_jobs', 'power_law_speed_jobs', 'spectra_jobs', 'collapse_jobs', 'shrink_curve',
            'shrink_jobs', 'shrink_time_jobs', 'resn_spectra', 'resn_collapse', 'resn_power_law']
 
-# %% ../nbs/54_studies.ipynb #a9fb3b3d
+# %% ../nbs/54_studies.ipynb #ef9cd30f
 import os, time
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from .power_law import study as study_of_counts
 from .shrink import shrink
 from .spectral import spectrum
 
-# %% ../nbs/54_studies.ipynb #af357815
+# %% ../nbs/54_studies.ipynb #d8926291
 def _chosen_sets(data: str, *others: str) -> list[str]:
     "Names of data sets; an error for what is none."
     known = ('all', *others, *DATASETS)
@@ -38,7 +38,7 @@ def _whole_train(name: str):
     "A log with the whole published train part."
     return load_dataset(name, valid=0) if name in DATASETS else load_dataset(name)
 
-# %% ../nbs/54_studies.ipynb #0260a745
+# %% ../nbs/54_studies.ipynb #164fed15
 @study('power_law', data='simulated', replicates=20, workers=1)
 def power_law_jobs(
     data='all',       # a data set, or all
@@ -55,7 +55,7 @@ def power_law_jobs(
     check_integer('seed', seed); check_integer('workers', workers, 0, 4096)
     for name in _chosen_sets(data, 'simulated'): yield name, partial(job, name)
 
-# %% ../nbs/54_studies.ipynb #c3552859
+# %% ../nbs/54_studies.ipynb #b4a77e92
 @study('power_law_validation', folder='power_law', repeats=4, replicates=9, largest=300)
 def power_law_validation_jobs(
     repeats=200,      # samples of each null law
@@ -74,7 +74,7 @@ def power_law_speed_jobs(
     "Seconds of our bootstrap and igraph's; RESN_IGRAPH is a Python that has igraph."
     yield 'speed', lambda: speed(os.environ.get('RESN_IGRAPH', ''), replicates)
 
-# %% ../nbs/54_studies.ipynb #0cfcb658
+# %% ../nbs/54_studies.ipynb #c5e75e60
 @study('spectra', data='simulated', k=8)
 def spectra_jobs(
     data='all',   # a data set, or all
@@ -85,7 +85,7 @@ def spectra_jobs(
     for name in _chosen_sets(data, 'simulated'):
         yield name, lambda name=name: spectra(_whole_train(name), k)
 
-# %% ../nbs/54_studies.ipynb #33c45949
+# %% ../nbs/54_studies.ipynb #f9573196
 def _chosen_parts(part: str, data: str) -> list[tuple[str, str]]:
     "Pairs of a part and a data set; an error if there is none."
     choose(PARTS | dict(all=0), part, 'part')
@@ -147,7 +147,7 @@ def shrink_curve(
         out[f'{split}_sigma'] = spectrum(m.U, m.V)[:5].tolist()
     return out
 
-# %% ../nbs/54_studies.ipynb #382aaf86
+# %% ../nbs/54_studies.ipynb #372e5a9c
 def _shrink_curves(data: str, seeds: int, dim: int, sweeps: int) -> dict:
     "Curves for two tests and some seeds, as they are saved."
     options = dict(dim=dim, reg=10., sweeps=sweeps, k=20)
@@ -166,7 +166,7 @@ def shrink_jobs(
     check_integer('seeds', seeds, 1)
     yield data, partial(_shrink_curves, data, seeds, dim, sweeps)
 
-# %% ../nbs/54_studies.ipynb #92db7e82
+# %% ../nbs/54_studies.ipynb #e5ed416b
 def _seconds_of_shrink(n: int, m: int, dim: int, repeats: int) -> dict:
     "The least processor time of some calls on random factors."
     g, took = torch.Generator().manual_seed(0), []
@@ -189,7 +189,7 @@ def shrink_time_jobs(
         return dict(name='shrink_time', result=times)
     yield 'time', partial(_on_one_thread, job)
 
-# %% ../nbs/54_studies.ipynb #afb9b718
+# %% ../nbs/54_studies.ipynb #275ed93c
 def _check_folder(out) -> None:
     "Refuse what cannot be a folder for results."
     named = isinstance(out, (str, Path)) and str(out)
@@ -214,7 +214,7 @@ def resn_spectra(
         print(f"{file.stem:13} cos(q₁, r) {d['cos']:.4f}  theorem "
               f"{d['bounds']['theorem']:.3f}  gap {gap}  {d['seconds']:.1f} s")
 
-# %% ../nbs/54_studies.ipynb #c40653eb
+# %% ../nbs/54_studies.ipynb #b7f95c6f
 @command
 def resn_collapse(
     part:Param('svd, flow, others, mf, solvers, models or all', str, opt=False,
@@ -230,7 +230,7 @@ def resn_collapse(
         files = run_study('collapse', out, command=said, part=p, data=n)
         for file in files: print(f'{p} {file.stem}', flush=True)
 
-# %% ../nbs/54_studies.ipynb #c8ce9069
+# %% ../nbs/54_studies.ipynb #5b08b4af
 def _power_law_study(data: str, replicates: int, seed: int, workers) -> tuple:
     "Name and options of the study that answers the command."
     if data == 'speed': return 'power_law_speed', dict(replicates=replicates)

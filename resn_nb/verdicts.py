@@ -9,9 +9,11 @@ __all__ = ['sure', 'changes', 'extremes', 'overview', 'by_beta', 'first_look', '
 from collections.abc import Iterable
 from pathlib import Path
 
-from .core import check, load_json
-from .data import _check_int, _check_number
-from .experiments import MAIN, WHERE, gather, paired, pick
+from .core import check, check_integer
+from .experiments import MAIN
+from .jobs import read_results
+from .runs import WHERE, check_share, choose_beta, gather
+from .tables import paired
 
 # %% ../nbs/56_verdicts.ipynb #a697aa2f
 def sure(
@@ -24,7 +26,7 @@ def sure(
     return abs(mean) > t.ppf(.975, n - 1) * std / n**.5
 
 # %% ../nbs/56_verdicts.ipynb #0197f986
-def _has(arg: str, table, *columns: str) -> None:
+def _check_table(arg: str, table, *columns: str) -> None:
     "Refuse what is not a table with these columns."
     import pandas as pd
     frame = isinstance(table, pd.DataFrame)
@@ -32,6 +34,7 @@ def _has(arg: str, table, *columns: str) -> None:
     need = 'a table with ' + ', '.join(columns)
     for c in columns: check(c in table, arg, f'no column {c}', need)
 
+# %% ../nbs/56_verdicts.ipynb #f34e823e
 def changes(
     table,                     # of `gather`: final runs, plain ones among them
     metrics=('ndcg@20', 'popular_ratio@20'),   # columns
@@ -41,19 +44,23 @@ def changes(
     DataFrame, one row a place and method. Columns: those of `WHERE`, method, seeds (how
     many), and of each metric its name (mean of the changes), name_std, name_sure and
     name_plain (mean of the plain model itself)."""
-    _check_int('seeds', seeds, 2)   # one seed has no spread
-    _has('table', table, *WHERE, 'method', 'seed', 'final', *metrics)
+    check_integer('seeds', seeds, 2)   # one seed has no spread
+    _check_table('table', table, *WHERE, 'method', 'seed', 'final', *metrics)
     final = table[table.final] if table.final.any() else table
     many = final.groupby([*WHERE, 'method']).seed.nunique()
-    c = paired(final, metrics)
-    stds = c.xs('std', axis=1, level=1).add_suffix('_std')
-    flat = c.xs('mean', axis=1, level=1).join(stds).assign(seeds=many)
+    flat = _with_sureness(paired(final, metrics), many, metrics)
     plain = flat.index.map(lambda i: many.get((*i[:-1], 'none'), 0))
     base = final[final.method == 'none'].groupby(WHERE)[list(metrics)].mean()
     base = base.reindex(flat.index.droplevel('method'))
-    for m in metrics: flat[f'{m}_sure'] = sure(flat[m], flat[f'{m}_std'], flat.seeds)
     for m in metrics: flat[f'{m}_plain'] = base[m].to_numpy()
     return flat[(flat.seeds >= seeds) & (plain >= seeds)].reset_index()
+
+def _with_sureness(c, many, metrics):
+    "A table of `paired` in plain columns, and whether each change is sure."
+    stds = c.xs('std', axis=1, level=1).add_suffix('_std')
+    flat = c.xs('mean', axis=1, level=1).join(stds).assign(seeds=many)
+    for m in metrics: flat[f'{m}_sure'] = sure(flat[m], flat[f'{m}_std'], flat.seeds)
+    return flat
 
 # %% ../nbs/56_verdicts.ipynb #b66cc825
 def extremes(
@@ -66,10 +73,9 @@ def extremes(
     sure rise of NDCG@20: a DataFrame, three rows, with the place and the changes behind
     each answer; fewer rows where nothing fits."""
     import pandas as pd
-    for arg, v in dict(loss=loss, least=least).items():
-        _check_number(arg, v, lambda v: 0 <= v < 1, 'a share in [0, 1)')
+    for arg, v in dict(loss=loss, least=least).items(): check_share(arg, v)
     needed = 'method', 'ndcg@20_plain', 'ndcg@20_sure', 'popular_ratio@20_sure'
-    _has('changed', changed, *needed)
+    _check_table('changed', changed, *needed)
     enough = changed['ndcg@20_plain'] >= least
     t = changed[changed.method.isin(list(methods)) & enough]
     fall = t[t['popular_ratio@20_sure'] & (t['popular_ratio@20'] < 0)]
@@ -84,7 +90,7 @@ def extremes(
     return pd.DataFrame(answers).T
 
 # %% ../nbs/56_verdicts.ipynb #134aedd0
-def _bars(ax, changed, methods, places: list[tuple], metric: str, title: str) -> None:
+def _bars_of_metric(ax, changed, methods, places: list[tuple], metric, title) -> None:
     "One panel of `overview`."
     from resn_nb.core import COLORS
     looks = zip(('resn', 'accent', 'sun', 'plain'), 'os^D')
@@ -98,14 +104,16 @@ def _bars(ax, changed, methods, places: list[tuple], metric: str, title: str) ->
     ax.set(title=title, xlabel='change against plain (%)')
     ax.tick_params(axis='y', labelsize=8)
 
+# %% ../nbs/56_verdicts.ipynb #3c5ca5d1
 def overview(
     changed,                       # of `changes`
     methods=('resn', 'shrink'),    # at most four
 ):                                 # matplotlib Figure
-    "Changes against plain, a row a place; bars are one standard deviation."
+    """Changes against plain, a row a place; bars are one standard deviation.
+    `ValueError` for more methods than marks, or none that was run."""
     import matplotlib.pyplot as plt
     from resn_nb.core import use_style
-    _has('changed', changed, 'method', 'data', 'paradigm', 'backbone')
+    _check_table('changed', changed, 'method', 'data', 'paradigm', 'backbone')
     check(1 <= len(methods) <= 4, 'methods', methods, 'one to four names')
     use_style()
     t = changed[changed.method.isin(methods)]
@@ -114,8 +122,8 @@ def overview(
     check(len(places) > 0, 'changed', 'no run of these methods', ', '.join(methods))
     size = 6.4, 1.4 + .26 * len(places)
     fig, axs = plt.subplots(1, 2, figsize=size, sharey=True)
-    _bars(axs[0], t, methods, places, 'popular_ratio@20', 'popular ratio')
-    _bars(axs[1], t, methods, places, 'ndcg@20', 'NDCG@20')
+    _bars_of_metric(axs[0], t, methods, places, 'popular_ratio@20', 'popular ratio')
+    _bars_of_metric(axs[1], t, methods, places, 'ndcg@20', 'NDCG@20')
     names = [f'{d}, {dict(debiased="levelled").get(p, p)}, {b}' for d, p, b in places]
     axs[0].set(yticks=[-j for j in range(len(places))], yticklabels=names)
     axs[0].set(ylim=(.7 - len(places), .7))
@@ -128,14 +136,10 @@ def by_beta(
     table,      # of `load_results`: one place, several β, 0 among them, the same seeds
     label: str, # for the column `backbone`
 ):              # DataFrame: runs of β = 0 as method none, of the chosen as resn, final
-    "An experiment over β as a comparison of two methods."
-    _has('table', table, 'beta', 'valid_ndcg', 'valid_popular_ratio', 'paradigm')
-    chosen_by = ['valid_ndcg', 'valid_popular_ratio']
-    v = table.groupby('beta')[chosen_by].mean().reset_index()
-    found = f'betas {v.beta.tolist()}'
-    check(0. in set(v.beta), 'table', found, 'a table with the plain model, beta 0')
-    rivals, plain = v[v.beta > 0], v.valid_ndcg[v.beta == 0].item()
-    chosen = rivals.beta[pick(rivals, plain, table.paradigm.iloc[0])]
+    "An experiment over β as a comparison of two methods, β by `choose_beta`."
+    need = 'beta', 'valid_ndcg', 'valid_popular_ratio', 'paradigm'
+    _check_table('table', table, *need)
+    chosen = choose_beta(table, plain=False)
     kept = table[table.beta.isin([0., chosen])]
     method = kept.beta.map({0.: 'none', chosen: 'resn'})
     return kept.assign(method=method, backbone=label, final=True)
@@ -156,7 +160,7 @@ def relative(
     metric: str,   # column
 ):                 # DataFrame, seed × β: change in per cent
     "Changes against β = 0 of the same seed."
-    _has('table', table, 'seed', 'beta', metric)
+    _check_table('table', table, 'seed', 'beta', metric)
     check((table.beta == 0).any(), 'table', 'no beta 0', 'a table with the plain model')
     p = table.pivot(index='seed', columns='beta', values=metric)
     return 100 * (p.div(p[0.], axis=0) - 1)
@@ -167,6 +171,7 @@ def _undominated(rows, metric: str) -> list[bool]:
     value, ratio = rows[metric], rows['popular_ratio@20']
     return [not ((value > m) & (ratio < p)).any() for m, p in zip(value, ratio)]
 
+# %% ../nbs/56_verdicts.ipynb #590bebab
 def front(
     table,               # of `gather`: final runs
     metric: str = 'ndcg@20',   # column; higher is better
@@ -176,8 +181,9 @@ def front(
     """Means over the seeds, and who is dominated by nobody in its place: a DataFrame
     with the columns of `WHERE`, method, metric, popular_ratio@20, rank (by the metric,
     1 is best) and front (bool)."""
-    for arg, v in dict(seeds=seeds, least=least).items(): _check_int(arg, v, 1)
-    _has('table', table, *WHERE, 'method', 'seed', 'final', metric, 'popular_ratio@20')
+    for arg, v in dict(seeds=seeds, least=least).items(): check_integer(arg, v, 1)
+    need = *WHERE, 'method', 'seed', 'final', metric, 'popular_ratio@20'
+    _check_table('table', table, *need)
     g = table[table.final].groupby([*WHERE, 'method'])
     t = g[[metric, 'popular_ratio@20']].mean()[g.seed.nunique() >= seeds].reset_index()
     t = t[t.groupby(WHERE).method.transform('size') >= least].copy()
@@ -211,38 +217,52 @@ def judged(
     return pd.DataFrame(rows, columns=columns).set_index('claim')
 
 # %% ../nbs/56_verdicts.ipynb #e5b2be69
-def _read(root, *part) -> list[dict]:
-    "The result files of a folder; none if it is not there."
-    return [load_json(f) for f in sorted(Path(root, *part).glob('*.json'))]
+def _saved_results(root, *part) -> list[dict]:
+    "The results of a folder; none if it is not there."
+    there = any(Path(root, *part).glob('*.json'))
+    return [*read_results(root, *part).values()] if there else []
 
-def _theory(root) -> Iterable[tuple]:
+def _span_of(values, digits: int = 2, end: str = '') -> str:
+    "Smallest … largest."
+    if not values: return ''
+    return f'{min(values):.{digits}f} … {max(values):.{digits}f}{end}'
+
+# %% ../nbs/56_verdicts.ipynb #c95ee7f0
+def _claims_of_theory(root) -> Iterable[tuple]:
     "Claims about spectra, dimensions, training: (claim, paper, ours, verdict, page)."
-    laws = [r['label'] for r in _read(root, 'power_law') if 'label' in r]
+    laws = [r['label'] for r in _saved_results(root, 'power_law') if 'label' in r]
     yield ('popularity follows a power law', 'assumed',
            f"plausible on {laws.count('plausible')} of {len(laws)}",
            verdict(l == 'plausible' for l in laws), '11_power_law')
-    span = lambda values: f'{min(values):.2f} … {max(values):.2f}' if values else ''
-    cos = [r['cos'] for r in _read(root, 'spectra')]
-    yield ('cos(q₁, r) > 0.98: the interactions', 'yes', span(cos),
+    yield from _claims_of_alignment(root)
+    yield from _claims_of_training(root)
+
+# %% ../nbs/56_verdicts.ipynb #e551c4cb
+def _claims_of_alignment(root) -> Iterable[tuple]:
+    cos = [r['cos'] for r in _saved_results(root, 'spectra')]
+    yield ('cos(q₁, r) > 0.98: the interactions', 'yes', _span_of(cos),
            verdict(c > .98 for c in cos), '72_exp_alignment')
     trained = [sum(run[-1]['sigmoid_cos'] for run in r['runs']) / len(r['runs'])
-               for r in _read(root, 'collapse', 'models')]
-    yield ('cos(q₁, r) > 0.98: trained models, activated scores', 'yes', span(trained),
-           verdict(c > .98 for c in trained), '72_exp_alignment')
+               for r in _saved_results(root, 'collapse', 'models')]
+    yield ('cos(q₁, r) > 0.98: trained models, activated scores', 'yes',
+           _span_of(trained), verdict(c > .98 for c in trained), '72_exp_alignment')
+
+def _claims_of_training(root) -> Iterable[tuple]:
     ends = [(r['rows'][0]['popular_ratio'], r['rows'][-1]['popular_ratio'])
-            for r in _read(root, 'collapse', 'svd')]
+            for r in _saved_results(root, 'collapse', 'svd')]
     yield ('fewer dimensions, more popular items: exact truncation', 'yes',
            f'{sum(b < a for a, b in ends)} of {len(ends)} data sets',
            verdict(b < a for a, b in ends), '73_exp_dimension')
-    small = [r for r in _read(root, 'collapse', 'solvers') if r['init'] != 'normal_1']
+    solvers = _saved_results(root, 'collapse', 'solvers')
+    small = [r for r in solvers if r['init'] != 'normal_1']
     peaks = [max(row['popular_ratio'] for row in run)
              for r in small for run in r['runs']]
-    highest = f'{100 * min(peaks):.0f} … {100 * max(peaks):.0f} %' if peaks else ''
+    highest = _span_of([100 * p for p in peaks], 0, ' %')
     yield ('early in training nearly all slots are popular items', 'yes',
            f'{highest} at the peak', verdict(p > .9 for p in peaks), '74_exp_growth')
 
 # %% ../nbs/56_verdicts.ipynb #4e6c0c45
-def _largest(c) -> Iterable[tuple]:
+def _claims_of_extremes(c) -> Iterable[tuple]:
     "Of the three largest changes: (claim, paper, ours, verdict, page)."
     e = extremes(c)
     for name, metric, paper in (
@@ -259,12 +279,13 @@ def _largest(c) -> Iterable[tuple]:
         page = '77_exp_main' if r.backbone in ('mf', 'als') else '70_exp_first_look'
         yield name, f'{paper:.1%}', ours, verdict([abs(r[metric]) >= paper]), page
 
-def _judged_resn(runs, c) -> Iterable[tuple]:
+# %% ../nbs/56_verdicts.ipynb #d6c64b68
+def _claims_of_resn(runs, c) -> Iterable[tuple]:
     "Claims about ReSN, of runs and changes: (claim, paper, ours, verdict, page)."
     c = c[c.method == 'resn']
     graphs, places = c.backbone.isin(['lightgcn', 'xsimgcl']), '77_exp_main'
     main, graph = c[~graphs], c[graphs]
-    yield from _largest(main)
+    yield from _claims_of_extremes(main)
     everywhere = {'popular ratio falls': main['popular_ratio@20'] < 0,
                   'NDCG@20 rises': main['ndcg@20'] > 0}
     for claim, holds in everywhere.items():
@@ -278,12 +299,13 @@ def _judged_resn(runs, c) -> Iterable[tuple]:
     yield ('LightGCN, XSimGCL: less popularity at no more than 1 % of NDCG@20', 'yes',
            f'{both.sum()} of {len(both)}', verdict(both), '78_exp_backbones')
 
-def _method(root) -> Iterable[tuple]:
+# %% ../nbs/56_verdicts.ipynb #3eb4411e
+def _claims_of_method(root) -> Iterable[tuple]:
     "Claims about ReSN from the saved files: (claim, paper, ours, verdict, page)."
     import pandas as pd
     runs = gather(*MAIN, 'lightgcn', 'xsimgcl', root=root)
     both = [changes(runs), changes(first_look(root))]
-    yield from _judged_resn(runs, pd.concat(both, ignore_index=True))
+    yield from _claims_of_resn(runs, pd.concat(both, ignore_index=True))
 
 # %% ../nbs/56_verdicts.ipynb #93246b82
 def claims(
@@ -293,5 +315,5 @@ def claims(
     import pandas as pd
     check(Path(root).is_dir(), 'root', str(root), 'a folder with results')
     columns = ['claim', 'paper', 'ours', 'verdict', 'page']
-    rows = [*_theory(root), *_method(root)]
+    rows = [*_claims_of_theory(root), *_claims_of_method(root)]
     return pd.DataFrame(rows, columns=columns).set_index('claim')
