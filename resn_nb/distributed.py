@@ -24,8 +24,9 @@ from .losses import Batch, Positives, pair_scores, uniform
 from .methods import Method, ReSN
 from .metrics import METRICS, Lists, cold_users, topk
 from .models import MF
-from .spectral import NORMS, _DTYPES, _cholesky, _factors, _gram, _Known, _root
-from .spectral import _safe, _times, _top, _unit, _weighted
+from .spectral import FLOATS, NORMS, TopTriple, check_factors, cholesky_root
+from .spectral import gram_matrix, gram_times, norm_of_triple, qr_root
+from .spectral import safe_divisor, top_of_roots, unit_vector, weighted_rows
 
 # %% ../nbs/36_distributed.ipynb #d97ba5c2
 def _seconds(timeout: float | None) -> float:
@@ -134,7 +135,7 @@ def _answer(R: Tensor | None, S: Tensor | None, final: bool) -> Tensor:   # (2 +
     "Rank 0's answer (status, σ, a, z, b, y) from the triangles; or it asks for QR."
     if R is None or S is None or not (R.abs().max() * S.abs().max()).isfinite():
         return torch.full((2,), _BAD if final else _QR, dtype=torch.float64)
-    sigma, a, z, b, y = _top(R, S)
+    sigma, a, z, b, y = top_of_roots(R, S)[:5]
     # a larger factor would cost more than 1e-12 of σ
     fine = final or max(a.abs() @ R.norm(dim=0), b.abs() @ S.norm(dim=0)) <= 100
     status = sigma.new_tensor([_OK if fine else _QR])
@@ -142,14 +143,14 @@ def _answer(R: Tensor | None, S: Tensor | None, final: bool) -> Tensor:   # (2 +
 
 def _triangle(X: Tensor) -> Tensor:   # (d, d), float64
     "The triangle of X's thin QR, filled up with rows of zeros."
-    R = _root(X, True)
+    R = qr_root(X)
     return torch.cat([R, R.new_zeros(X.shape[1] - len(R), X.shape[1])])
 
 # %% ../nbs/36_distributed.ipynb #35702cce
 def _check_arguments(U, V, method: str, iterations: int, methods: list[str]) -> None:
     "One rank's arguments; no row is fine."
     empty = lambda X: hasattr(X, 'shape') and X.ndim == 2 and not len(X)
-    _factors(*[X.new_empty(1, X.shape[1]) if empty(X) else X for X in (U, V)])
+    check_factors(*[X.new_empty(1, X.shape[1]) if empty(X) else X for X in (U, V)])
     choose(dict.fromkeys(methods), method, 'method')
     whole = isinstance(iterations, int) and not isinstance(iterations, bool)
     valid = 'an integer in 1 … 10,000'
@@ -162,7 +163,7 @@ def _agree(U: Tensor, V: Tensor, ranks: Ranks, method: str, iterations: int) -> 
     except (TypeError, ValueError) as e: wrong = e
     mine = [0] * 6
     if not wrong:
-        numbers = _DTYPES.index(U.dtype), methods.index(method)
+        numbers = FLOATS.index(U.dtype), methods.index(method)
         mine = [U.shape[1], *numbers, iterations, len(U), len(V)]
     notes = torch.tensor([wrong is not None, *mine], device=ranks.device)
     notes = ranks.all(notes, 'comparing arguments').cpu()
@@ -203,12 +204,12 @@ def _triangles(
     "The triangles of the thin QR of all U and of all V: TSQR."
     both = torch.stack([_triangle(U), _triangle(V)]).to(ranks.device)
     both = ranks.all(both, 'exchanging QR factors')
-    return tuple(_root(both[:, i].flatten(0, 1), True) for i in (0, 1))
+    return tuple(qr_root(both[:, i].flatten(0, 1)) for i in (0, 1))
 
 def _gram_and_rows(X: Tensor) -> Tensor:   # (d + 1, d), float64
     "XᵀX, and in a last row how many rows X has."
     n_rows = X.new_full((1, X.shape[1]), len(X), dtype=torch.float64)
-    return torch.cat([_gram(X), n_rows])
+    return torch.cat([gram_matrix(X), n_rows])
 
 @torch.no_grad()
 def _exact(U: Tensor, V: Tensor, ranks: Ranks) -> Tensor:   # (1 + 4d,): σ, a, z, b, y
@@ -216,7 +217,8 @@ def _exact(U: Tensor, V: Tensor, ranks: Ranks) -> Tensor:   # (1 + 4d,): σ, a, 
     d, roots = U.shape[1], (None, None)
     mine = torch.stack([_gram_and_rows(X) for X in (U, V)])
     grams = ranks.sum(mine.to(ranks.device), 'adding up the Gram matrices')
-    if ranks.root: roots = [_cholesky(A[:-1]) if A[-1, 0] > d else None for A in grams]
+    if ranks.root: roots = [cholesky_root(A[:-1]) if A[-1, 0] > d else None
+                            for A in grams]
     answer = _solve(*roots, False, d, ranks)
     if answer[0] == _QR: answer = _solve(*_triangles(U, V, ranks), True, d, ranks)
     if answer[0] == _BAD: _refuse(U, V, ranks)
@@ -226,19 +228,20 @@ def _exact(U: Tensor, V: Tensor, ranks: Ranks) -> Tensor:   # (1 + 4d,): σ, a, 
 def _power(U: Tensor, V: Tensor, ranks: Ranks, k: int) -> Tensor:   # as `_exact`
     "k power steps from q ∝ V Uᵀ1; k = 0 is the paper's approximation."
     def times(X, v):
-        g, length = _times(X, v.to(X.device))
+        g, length = gram_times(X, v.to(X.device))
         both = torch.cat([g, length.square()[None]]).to(ranks.device)
         both = ranks.sum(both, 'adding up a power step')
         return both[:-1], both[-1].sqrt()
-    users = _weighted(U, U.new_ones(len(U), dtype=torch.float64))
+    users = weighted_rows(U, U.new_ones(len(U), dtype=torch.float64))
     s = ranks.sum(users.to(ranks.device), 'adding up the users')
     for _ in range(k + 1):
-        s = _unit(s)
+        s = unit_vector(s)
         z, length = times(V, s)
-        z, b = z / _safe(length), s / _safe(length)
+        z, b = z / safe_divisor(length), s / safe_divisor(length)
         s, sigma = times(U, z)
     if not sigma.isfinite(): _refuse(U, V, ranks)
-    return torch.cat([sigma[None], z / _safe(sigma), z, b, s / _safe(sigma)])
+    return torch.cat([sigma[None], z / safe_divisor(sigma), z, b,
+                      s / safe_divisor(sigma)])
 
 # %% ../nbs/36_distributed.ipynb #7189a709
 def _in_range(x: Tensor, U: Tensor) -> Tensor:
@@ -268,7 +271,7 @@ def sharded_norm(
     exact = method == 'exact'
     found = _exact(U, V, ranks) if exact else _power(U, V, ranks, steps)
     sigma, *vectors = found.to(U.device).split([1] + 4 * [U.shape[1]])
-    norm = _Known.apply(U, V, sigma[0], *vectors)
+    norm = norm_of_triple(U, V, TopTriple(sigma[0], *vectors))
     return _in_range(norm, U)
 
 # %% ../nbs/36_distributed.ipynb #8c30dbe8
@@ -308,7 +311,7 @@ def sharded_alignment(
     "cos(q₁, r), see `popularity_alignment`."
     _agree(U, V, ranks, 'exact', 1)
     found, d, r = _exact(U, V, ranks), U.shape[1], popularity.double()
-    sums = torch.cat([_weighted(V, r), r.square().sum()[None]])
+    sums = torch.cat([weighted_rows(V, r), r.square().sum()[None]])
     sums = ranks.sum(sums.to(ranks.device), 'adding up the popularity')
     if not found[0] > 0: return float('nan')
     b = found[1 + 2 * d:1 + 3 * d]

@@ -20,7 +20,7 @@ from .core import check, choose
 from .data import Interactions
 from .losses import LOSSES, Batch, Positives, pair_scores, uniform
 from .shrink import shrink
-from .spectral import spectral_penalty
+from .spectral_gpu import spectral_penalty
 
 # %% ../nbs/33_methods.ipynb #7f8c6961
 Base = Callable[..., Tensor]   # a base loss: (pos, neg, weight=None) → sum over pairs

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .core import check
 from .data import Interactions
-from .spectral import spectral_norm, spectrum
+from .spectral_gpu import spectral_norm, spectrum
 
 # %% ../nbs/61_norm_contenders.ipynb #9ed6c2c1
 def one_step(
