@@ -3,6 +3,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.sdist import sdist
 
 here = Path(__file__).parent
 ini = ConfigParser(delimiters=['='])
@@ -13,6 +14,13 @@ extras = {k.removesuffix('_requirements'): v.split() for k, v in cfg.items() if 
 status, audience, language = int(cfg['status']), cfg['audience'], cfg['language']
 statuses = ['Planning', 'Pre-Alpha', 'Alpha', 'Beta', 'Production/Stable', 'Mature', 'Inactive']
 oldest = int(cfg['min_python'].split('.')[1])
+
+
+class SourceDistribution(sdist):
+    "What setup.py reads goes along: without settings.ini nothing could be built from it."
+    def make_release_tree(self, base_dir, files):
+        super().make_release_tree(base_dir, [*files, 'settings.ini', 'constraints.txt', 'CHANGELOG.md'])
+
 
 setup(
     name=cfg['lib_name'],
@@ -35,6 +43,7 @@ setup(
         *(f'Programming Language :: Python :: 3.{minor}' for minor in range(oldest, 15)),
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
+    cmdclass=dict(sdist=SourceDistribution),
     packages=find_packages(include=['resn_nb', 'resn_nb.*']),
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),

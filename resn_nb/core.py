@@ -36,13 +36,8 @@ def check(
     if not ok: raise error(f'{arg}: found {_shown(found)}, valid is {valid}')
 
 # %% ../nbs/04_core.ipynb #007508c2
-def check_integer(
-    arg: str,      # the argument's name
-    value,         # what it was
-    least: int = 0,
-    most: int | None = None,   # None: no upper bound
-) -> int:
-    "`value` as an `int` in [`least`, `most`]; a `ValueError` for anything else."
+def check_integer(arg: str, value, least: int = 0, most: int | None = None) -> int:
+    "The `value` of `arg` as an int in [`least`, `most`]; a `ValueError` if it is none."
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     valid = f'≥ {least:,}' if most is None else f'in {least:,} … {most:,}'
     within = whole and least <= value and (most is None or value <= most)
@@ -50,14 +45,10 @@ def check_integer(
     return int(value)
 
 # %% ../nbs/04_core.ipynb #e60df864
-def check_number(
-    arg: str,      # the argument's name
-    value,         # what it was
-    least: float = -math.inf,
-    most: float = math.inf,
-    open: bool = False,   # True: `least` itself is refused
-) -> float:
-    "`value` as a finite `float` in [`least`, `most`], or else a `ValueError`."
+def check_number(arg: str, value, least: float = -math.inf, most: float = math.inf,
+                 open: bool = False) -> float:
+    """The `value` of `arg` as a finite float in [`least`, `most`], or (`least`, `most`]
+    if `open`; a `ValueError` if it is none."""
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     low = '' if least == -math.inf else f' {">" if open else "≥"} {least:g}'
     high = '' if most == math.inf else f' and ≤ {most:g}' if low else f' ≤ {most:g}'
@@ -67,12 +58,9 @@ def check_number(
     return float(value)
 
 # %% ../nbs/04_core.ipynb #3041de65
-def choose(
-    registry: dict,  # name → object
-    name: str,       # the wanted name
-    arg: str,        # the argument it came in by, for the message
-):
-    "The entry `name` of `registry`; if there is none, a `ValueError` that lists them."
+def choose(registry: dict, name: str, arg: str):
+    """The entry `name` of `registry`; if there is none, a `ValueError` that lists them,
+    in the name of the argument `arg`."""
     known = isinstance(name, str) and name in registry
     check(known, arg, name, 'one of ' + ', '.join(sorted(registry)))
     return registry[name]
@@ -111,11 +99,8 @@ warnings.filterwarnings('ignore', category=UserWarning,
                         message='Sparse CSR tensor support is in beta')
 
 # %% ../nbs/04_core.ipynb #022d485e
-def path_of(
-    path: str | Path,
-    arg: str = 'path',   # the argument it came in by, for the message
-) -> Path:
-    "A path; a `TypeError` or `ValueError` for what cannot be one."
+def path_of(path: str | Path, arg: str = 'path') -> Path:
+    "`path` of argument `arg`; a `TypeError` or `ValueError` for what cannot be one."
     valid = 'a path'
     check(isinstance(path, (str, os.PathLike)), arg, path, valid, TypeError)
     check(str(path) != '' and '\0' not in str(path), arg, str(path), valid)
@@ -134,12 +119,10 @@ def _create(path: Path) -> tuple[Path, int]:   # its path and mode
 
 # %% ../nbs/04_core.ipynb #c3164036
 @contextlib.contextmanager
-def write_beside(
-    path: str | Path,   # the final path; folders are made where there are none
-):
+def write_beside(path: str | Path):
     """Yield a temporary path beside `path`; rename it on success, delete it on failure.
 
-    A file that cannot be written is an `OSError` with its final name."""
+    Folders are made. A file that cannot be written: `OSError` with its final name."""
     path, tmp = path_of(path), None
     ours = path.is_symlink() or path.is_file() or not path.exists()
     check(ours, 'path', str(path), 'a regular file or a new one', FileExistsError)
@@ -201,30 +184,24 @@ def save_json(
     with write_beside(path) as tmp: tmp.write_bytes(data + b'\n')
 
 # %% ../nbs/04_core.ipynb #abe14953
-def as_json(
-    obj,   # as `save_json` takes it
-):
-    "`obj` as `load_json` gives it back; errors as of `save_json`."
+def as_json(obj):
+    "`obj`, as `save_json` takes it, as `load_json` gives it back; the same errors."
     return json.loads(json.dumps(obj, default=_plain, allow_nan=False))
 
 # %% ../nbs/04_core.ipynb #ce2ca08e
 def _no_number(word: str): raise ValueError(f'{word} is no number of JSON')
 
-def parse_json(
-    text: str,            # of a file, or of a part of it
-    where: str | Path,    # the file, for the message
-):
-    "What the JSON `text` says; a `ValueError` that names the file if it is not JSON."
+def parse_json(text: str, where: str | Path):
+    "What `text` of the file `where` says; a `ValueError` that names it if not JSON."
     try: return json.loads(text, parse_constant=_no_number)
     except RecursionError: why = 'nested too deeply'
     except ValueError as e: why = str(e)
     raise ValueError(f'{where}: not a JSON file ({why})')
 
 # %% ../nbs/04_core.ipynb #a7e532a9
-def load_json(
-    path: str | Path,
-):
-    "Read a JSON file; a `ValueError` if it is none, an `OSError` if it cannot be read."
+def load_json(path: str | Path):
+    """What the JSON file `path` says; a `ValueError` if it is none, an `OSError` if it
+    cannot be read."""
     path = path_of(path)
     try: text = path.read_text(encoding='utf-8')
     except UnicodeDecodeError as e:
@@ -292,9 +269,7 @@ def provenance(
 _LITTLE = re.compile("not enough memory|can't allocate memory|out of memory", re.I)
 _ASKED = re.compile(r'(?:tried|unable) to allocate ([\d.,]+ ?\w+)', re.I)
 
-def out_of_memory(
-    e: BaseException,   # what was raised, by anyone
-) -> str | None:        # None: for another reason
+def out_of_memory(e: BaseException) -> str | None:   # None: for another reason
     "If `e` was raised for want of memory: a line that says so and what was asked for."
     text = str(e)
     ours = isinstance(e, RuntimeError) and _LITTLE.search(text)
@@ -306,10 +281,8 @@ def out_of_memory(
 
 # %% ../nbs/04_core.ipynb #b6a7470d
 @contextlib.contextmanager
-def memory_for(
-    what: str,   # named in the message, with its size
-):
-    "Where memory runs out inside, raise a `MemoryError` that says what it was for."
+def memory_for(what: str):
+    "Where memory runs out inside, raise a `MemoryError` that names `what` it was for."
     try: yield
     except (MemoryError, RuntimeError) as e:
         if not (why := out_of_memory(e)): raise
@@ -392,12 +365,9 @@ def _watched() -> bool:
     except (AttributeError, ValueError): return False   # none, or a closed one
 
 # %% ../nbs/04_core.ipynb #b61c6b22
-def progress(
-    it,                  # what to iterate; None for a bar that is moved by hand
-    show: bool = True,   # False: never show a bar
-    **kwargs,            # for tqdm: desc, total, initial, unit, …
-):
-    "`it` with a tqdm bar where a person watches (a terminal or a Jupyter kernel)."
+def progress(it, show: bool = True, **kwargs):
+    """`it` (None: moved by hand) with a tqdm bar where a person watches, a terminal or
+    a Jupyter kernel, and `show` allows it; `kwargs` are tqdm's."""
     if not (show and _watched()): return _NoBar(it)
     from tqdm import tqdm
     return tqdm(it, **kwargs)
