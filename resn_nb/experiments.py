@@ -44,8 +44,9 @@ SMOKE_ALS = {k: v for k, v in SMOKE.items() if k != 'batch_users'}
 
 _mf = dict(model='mf', loss='mse', method='resn', dim=256, lr=2e-3, batch_users=512,
            epochs=150, refit=True, seed=[0, 1, 2])
-_als = dict(model='mf', solver='als', dim=64, reg=10., epochs=30, eval_every=3,
-            patience=3, refit=True, seed=[0, 1, 2])
+_als_options = dict(
+    model='mf', solver='als', dim=64, reg=10., epochs=30, eval_every=3,
+    patience=3, refit=True, seed=[0, 1, 2])
 
 EXPERIMENTS |= {
     'ml1m': Experiment('ReSN on MovieLens-1M: matrix factorisation, common test',
@@ -60,9 +61,9 @@ EXPERIMENTS |= {
         'Least squares on MovieLens-1M, common and levelled test: '
         'σ₁ penalised in training, or scaled behind it',
         grid(data='ml-1m', paradigm=[None, 'debiased'], method='resn',
-             beta=[0., .25, .5, 1., 2., 4., 8., 30.], **_als)
+             beta=[0., .25, .5, 1., 2., 4., 8., 30.], **_als_options)
         + grid(data='ml-1m', paradigm=[None, 'debiased'], method='shrink',
-               gamma=[0., .2, .4, .6, .8], **_als), SMOKE_ALS),
+               gamma=[0., .2, .4, .6, .8], **_als_options), SMOKE_ALS),
 }
 
 # %% ../nbs/55_experiments.ipynb #a1edb00b
@@ -253,10 +254,10 @@ EXPERIMENTS['losses'] = Experiment('ReSN under four losses on MovieLens-100k',
          **_small | dict(loss=['mse', 'bce', 'bpr', 'softmax'])), SMOKE)
 
 # %% ../nbs/55_experiments.ipynb #82e78b66
-_starts = ['xavier', 'normal_0.01', 'normal_0.1']
+_three_starts = ['xavier', 'normal_0.01', 'normal_0.1']
 EXPERIMENTS['optimisers'] = Experiment(
     'ReSN under four optimisers and three starts on MovieLens-100k',
-    sum((grid(data='ml-100k', solver=s, init=_starts, beta=[0., 1e-3, 1e-2],
+    sum((grid(data='ml-100k', solver=s, init=_three_starts, beta=[0., 1e-3, 1e-2],
               **_small | dict(lr=lr, dim=32)) for s, lr in _steps.items()), ()), SMOKE)
 
 # %% ../nbs/55_experiments.ipynb #2f36500e

@@ -189,7 +189,7 @@ def _accuracy_bars(ax, t, beta: float) -> None:
 
 # %% ../nbs/53_tables.ipynb #0479016d
 # whose digits are no numbers
-_NAMES = r'MovieLens-\w+|ml-\w+|\w+@\d+|R3\b|Yelp2018|\b1M\b|\b100k\b'
+_DIGITS_IN_NAMES = r'MovieLens-\w+|ml-\w+|\w+@\d+|R3\b|Yelp2018|\b1M\b|\b100k\b'
 
 def _prose_of(page: str | Path) -> str:
     "The text of a page's Markdown cells in one line, without code, formulas, targets."
@@ -225,5 +225,5 @@ class Prose:
 
     def unsaid(self) -> list[str]:
         "Numbers, each with the words before it, that no sentence has vouched for."
-        bare = re.sub(_NAMES, 'NAME', re.sub(r'`[^`]*`', ' ', self._left))
+        bare = re.sub(_DIGITS_IN_NAMES, 'NAME', re.sub(r'`[^`]*`', ' ', self._left))
         return re.findall(r'(?:\S+\s+){0,3}\S*\d\S*', bare)
