@@ -9,7 +9,7 @@ __all__ = ['SMOKE', 'SMOKE_ALS', 'EXPERIMENTS', 'BACKBONES', 'WITH_ALS', 'ALS_GR
            'validation_only', 'gather', 'cells', 'run_experiment', 'summary', 'pareto', 'paired', 'tune', 'headline']
 
 # %% ../nbs/55_experiments.ipynb #57024f9d
-import contextlib, functools
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from .runner import EXPERIMENTS, Experiment, run_experiment
 from .runs import WHERE, chosen, final_of, grid, label_of, load_results
 from .tables import pareto, summary
 
-with contextlib.suppress(ModuleNotFoundError): import resn_nb.studies   # noqa: F401
+import resn_nb.studies   # noqa: F401 (enters the studies)
 
 # %% ../nbs/55_experiments.ipynb #4149391e
 from .jobs import claim, complete, run_key   # noqa: F401
