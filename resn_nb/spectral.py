@@ -27,7 +27,7 @@ def _raise_unless(
 
 FLOATS = torch.float16, torch.bfloat16, torch.float32, torch.float64
 
-# %% ../nbs/20_spectral_norm.ipynb #09c1c316
+# %% ../nbs/20_spectral_norm.ipynb #c29d0e9c
 #| code-fold: true
 def _check_matrix(arg: str, X: Tensor) -> None:
     "Refuse what is no dense matrix of floats on a device that has float64."
@@ -42,7 +42,7 @@ def _check_matrix(arg: str, X: Tensor) -> None:
     found, valid = f'device {X.device}', 'a device with float64: cpu, cuda, …'
     _raise_unless(X.device.type != 'mps', arg, found, valid)
 
-# %% ../nbs/20_spectral_norm.ipynb #da682815
+# %% ../nbs/20_spectral_norm.ipynb #07112fbc
 #| code-fold: true
 def check_factors(
     U: Tensor,    # (n, d) user factors
@@ -72,7 +72,7 @@ def _refuse_infinite(x: Tensor, U: Tensor, V: Tensor) -> None:
         _raise_unless(bad == 0, arg, found, 'finite entries')
     _raise_unless(False, 'U, V', 'finite entries whose products overflow', _MODERATE)
 
-# %% ../nbs/20_spectral_norm.ipynb #ddbe6eec
+# %% ../nbs/20_spectral_norm.ipynb #9694cb62
 #| code-fold: true
 def _refuse_lost(sigma: float, U: Tensor, V: Tensor, least: float = 1e-290) -> None:
     "Refuse a very small `sigma` if it is so for want of range: sizes below `least`."
@@ -83,7 +83,7 @@ def _refuse_lost(sigma: float, U: Tensor, V: Tensor, least: float = 1e-290) -> N
     found = 'entries other than zero whose products underflow'
     _raise_unless(not (lost or sigma > noise), 'U, V', found, _MODERATE)
 
-# %% ../nbs/20_spectral_norm.ipynb #8d993202
+# %% ../nbs/20_spectral_norm.ipynb #5e8b55cd
 #| code-fold: true
 def _as_answer(x: Tensor, sigma: Tensor, U: Tensor, V: Tensor) -> Tensor:
     "x, a result of σ₁, in the dtype of an answer; refused where that cannot hold it."
@@ -93,7 +93,7 @@ def _as_answer(x: Tensor, sigma: Tensor, U: Tensor, V: Tensor) -> Tensor:
     if value < range_.smallest_normal: _refuse_lost(float(sigma.detach()), U, V)
     return out
 
-# %% ../nbs/20_spectral_norm.ipynb #a269f405
+# %% ../nbs/20_spectral_norm.ipynb #cfb14797
 class TopTriple(NamedTuple):
     "σ₁ of U Vᵀ and what its vectors and its gradient are made of, in float64."
     sigma: Tensor              # [] σ₁
@@ -104,7 +104,7 @@ class TopTriple(NamedTuple):
     p: Tensor | None = None    # (n,) float32, p₁ where somebody has computed it
     q: Tensor | None = None    # (m,) float32, q₁ where somebody has computed it
 
-# %% ../nbs/20_spectral_norm.ipynb #6e0838d1
+# %% ../nbs/20_spectral_norm.ipynb #9f5b189d
 FASTER: dict[str, Callable] = {}   # name of a step → its quicker form, or None from it
 
 def _quicker_first(plain: Callable) -> Callable:
@@ -116,7 +116,7 @@ def _quicker_first(plain: Callable) -> Callable:
         return plain(*args, **kwargs) if found is None else found
     return step
 
-# %% ../nbs/20_spectral_norm.ipynb #4084268e
+# %% ../nbs/20_spectral_norm.ipynb #505b60d9
 @contextmanager
 def few_threads(
     work: int,             # multiply-adds to come
@@ -129,10 +129,10 @@ def few_threads(
     try: yield
     finally: torch.set_num_threads(threads)
 
-# %% ../nbs/20_spectral_norm.ipynb #e83d18cb
+# %% ../nbs/20_spectral_norm.ipynb #28b443d5
 def row_blocks(
     X: Tensor,                             # (rows, d)
-    dtype: torch.dtype = torch.float64,
+    dtype: torch.dtype = torch.float64,    # of the blocks
 ):
     """X in `dtype` by blocks of rows: 8 MiB on a CPU, for its cache; else 256 MiB.
 
@@ -143,7 +143,7 @@ def row_blocks(
     buffer = X.new_empty(min(rows, len(X)), X.shape[1], dtype=dtype)
     for x in X.split(rows): yield buffer[:len(x)].copy_(x)
 
-# %% ../nbs/20_spectral_norm.ipynb #62d9335e
+# %% ../nbs/20_spectral_norm.ipynb #650e42ff
 @_quicker_first
 def gram_matrix(
     X: Tensor,    # (rows, d); no row at all is fine
@@ -158,7 +158,7 @@ def gram_matrix(
             A += torch.bmm(groups.mT, groups).sum(0) + rest.T @ rest
     return A
 
-# %% ../nbs/20_spectral_norm.ipynb #8942b14d
+# %% ../nbs/20_spectral_norm.ipynb #d882550a
 def cholesky_root(
     A: Tensor,          # (d, d), float64, a Gram matrix
 ) -> Tensor | None:     # (d, d)
@@ -168,7 +168,7 @@ def cholesky_root(
     L, failed = torch.linalg.cholesky_ex(A)
     return None if failed else L.T
 
-# %% ../nbs/20_spectral_norm.ipynb #2339355a
+# %% ../nbs/20_spectral_norm.ipynb #465930bd
 def qr_root(
     X: Tensor,    # (rows, d)
 ) -> Tensor:      # (min(rows, d), d), float64
@@ -178,7 +178,7 @@ def qr_root(
         for x in row_blocks(X): R = torch.linalg.qr(torch.cat([R, x]), mode='r').R
     return R
 
-# %% ../nbs/20_spectral_norm.ipynb #85aa9281
+# %% ../nbs/20_spectral_norm.ipynb #42806242
 #| code-fold: true
 def safe_divisor(
     x: Tensor,    # any shape
@@ -193,7 +193,7 @@ def unit_vector(
     x = x / safe_divisor(x.abs().max().detach())
     return x / safe_divisor(torch.linalg.vector_norm(x))
 
-# %% ../nbs/20_spectral_norm.ipynb #7f421223
+# %% ../nbs/20_spectral_norm.ipynb #270d5d1e
 def top_of_roots(
     R: Tensor,      # (k, d) RᵀR = UᵀU
     S: Tensor,      # (l, d) SᵀS = VᵀV
@@ -208,9 +208,9 @@ def top_of_roots(
     sigma, y, z = length * scale, R.T @ p, S.T @ (q / safe_divisor(length))
     return TopTriple(sigma, z / safe_divisor(sigma), z, y / safe_divisor(sigma), y)
 
-# %% ../nbs/20_spectral_norm.ipynb #098bd1a7
+# %% ../nbs/20_spectral_norm.ipynb #512d06d2
 def cancellation(
-    top: TopTriple,
+    top: TopTriple,   # of U Vᵀ
     A: Tensor,        # (d, d) Gram matrix of U
     B: Tensor,        # (d, d) Gram matrix of V
 ) -> float:
@@ -218,7 +218,7 @@ def cancellation(
     lengths = torch.stack((A.diagonal(), B.diagonal())).sqrt()
     return float((torch.stack((top.a, top.b)).abs() * lengths).sum(1).amax())
 
-# %% ../nbs/20_spectral_norm.ipynb #dd30e625
+# %% ../nbs/20_spectral_norm.ipynb #9918ff73
 @_quicker_first
 def top_of_grams(
     A: Tensor,           # (d, d) Gram matrix of U
@@ -228,7 +228,7 @@ def top_of_grams(
     R, S = cholesky_root(A), cholesky_root(B)
     return None if R is None or S is None else top_of_roots(R, S)
 
-# %% ../nbs/20_spectral_norm.ipynb #3c92ce5b
+# %% ../nbs/20_spectral_norm.ipynb #d84fef40
 @_quicker_first
 def top_triple(
     U: Tensor,                    # (n, d) user factors
@@ -266,7 +266,7 @@ def _empty_sources(*factors: Tensor) -> list[Tensor]:
     "What ties to the factors without keeping their numbers."
     with torch.enable_grad(): return [X[:0].clone() for X in factors]
 
-# %% ../nbs/20_spectral_norm.ipynb #ef95c4e9
+# %% ../nbs/20_spectral_norm.ipynb #1541ad5b
 #| code-fold: true
 def _tied_gradients(gradients: list, *sources: Tensor) -> list:
     "The gradients, tied to `sources` if anybody keeps the graph (`create_graph`)."
@@ -292,7 +292,7 @@ def scaled_outer(
             i += len(x)
     return out
 
-# %% ../nbs/20_spectral_norm.ipynb #86f4e4a4
+# %% ../nbs/20_spectral_norm.ipynb #a575c12e
 class _FixedVectors(torch.autograd.Function):
     "σ = pᵀUVᵀq for fixed unit p = U a, q = V b, with gradients (U a) zᵀ and (V b) yᵀ."
     @staticmethod
@@ -312,7 +312,7 @@ class _FixedVectors(torch.autograd.Function):
                          scaled_outer(V, b, g * y, q) if ofV else None]
         return *_tied_gradients(gradients, g, *ctx.sources), None
 
-# %% ../nbs/20_spectral_norm.ipynb #7201f22b
+# %% ../nbs/20_spectral_norm.ipynb #d1e610c7
 def norm_of_triple(
     U: Tensor,         # (n, d) user factors, or the part of them that is here
     V: Tensor,         # (m, d) item factors, or the part of them that is here
@@ -335,7 +335,7 @@ def gram_times(
             g, square = g + x.T @ u, square + u @ u
     return g.expand(len(v)), square.sqrt()
 
-# %% ../nbs/20_spectral_norm.ipynb #3af5548a
+# %% ../nbs/20_spectral_norm.ipynb #a62ea73b
 @_quicker_first
 def weighted_rows(
     X: Tensor,          # (rows, d)
@@ -357,7 +357,7 @@ def _power_start(U: Tensor, method: str, seed: int) -> Tensor:  # (n,) float64
     g = torch.Generator().manual_seed(seed)              # a CPU's: the same everywhere
     return torch.randn(len(U), generator=g, dtype=torch.float64).to(U.device)
 
-# %% ../nbs/20_spectral_norm.ipynb #c2636af2
+# %% ../nbs/20_spectral_norm.ipynb #23df23fb
 def _power_steps(  # the triple, steps taken, last residual
     U: Tensor, V: Tensor, s: Tensor, k: int, tol: float = 0.
 ) -> tuple[TopTriple, int, float]:
@@ -385,7 +385,7 @@ class Warm:
     steps: int = 0                   # power steps of the last call
     residual: float = float('inf')   # the last seen in it
 
-# %% ../nbs/20_spectral_norm.ipynb #49f6e1e8
+# %% ../nbs/20_spectral_norm.ipynb #8aa24d4c
 #| code-fold: true
 def _power_triple(
     U: Tensor, V: Tensor, weights: Tensor, k: int, tol: float, start: Warm | None
@@ -407,7 +407,7 @@ NORMS = {  # method → what it computes
     'power': 'lower bound after `iterations` power steps from popularity',
     'random': 'lower bound after `iterations` power steps from random user weights'}
 
-# %% ../nbs/20_spectral_norm.ipynb #458277d9
+# %% ../nbs/20_spectral_norm.ipynb #f596862c
 def _norm_through_q(U: Tensor, V: Tensor, weights: Tensor, k: int) -> Tensor:  # []
     "The value of k power steps by plain autograd: the gradient flows through q too."
     U_, V_ = U.double(), V.double()
@@ -420,29 +420,29 @@ def _norm_through_q(U: Tensor, V: Tensor, weights: Tensor, k: int) -> Tensor:  #
 
 # %% ../nbs/20_spectral_norm.ipynb #1fd1d0f1
 #| code-fold: true
-_MOST_STEPS = 100_000
+_STEPS_LIMIT = 100_000
 
 def _integer_within(x, least: int, most: int) -> bool:
     "Is x an integer from `least` to `most`?"
     whole = hasattr(x, '__index__') and not isinstance(x, (bool, Tensor))
     return whole and least <= x <= most
 
-# %% ../nbs/20_spectral_norm.ipynb #8ff8bf66
+# %% ../nbs/20_spectral_norm.ipynb #c736999e
 #| code-fold: true
 def _check_options(method, iterations, seed, through, tol=0.) -> None:
     "Refuse what no method takes."
     named = isinstance(method, str) and method in NORMS
-    steps, seeds = _integer_within(iterations, 1, _MOST_STEPS), 2**63 - 1
+    steps, seeds = _integer_within(iterations, 1, _STEPS_LIMIT), 2**63 - 1
     number = isinstance(tol, (int, float)) and not isinstance(tol, bool)
     for ok, arg, found, valid in (
         (named, 'method', method, 'one of ' + ', '.join(NORMS)),
-        (steps, 'iterations', iterations, f'an integer ≥ 1, at most {_MOST_STEPS}'),
+        (steps, 'iterations', iterations, f'an integer ≥ 1, at most {_STEPS_LIMIT}'),
         (_integer_within(seed, 0, seeds), 'seed', seed, 'an integer from 0 to 2⁶³ - 1'),
         (isinstance(through, bool), 'through', through, 'True or False'),
         (number and 0 <= tol < float('inf'), 'tol', tol, 'a number ≥ 0'),
     ): _raise_unless(ok, arg, repr(found), valid)
 
-# %% ../nbs/20_spectral_norm.ipynb #16c4c545
+# %% ../nbs/20_spectral_norm.ipynb #4c0557cf
 #| code-fold: true
 def _check_vectors(arg: str, x, shapes: tuple, like: Tensor, valid: str) -> None:
     "Refuse what is no finite float64 tensor of one of the `shapes`, on its device."
@@ -454,7 +454,7 @@ def _check_vectors(arg: str, x, shapes: tuple, like: Tensor, valid: str) -> None
     _raise_unless(fine, arg, found, wanted)
     _raise_unless(bool(x.isfinite().all()), arg, 'NaN or infinite entries', valid)
 
-# %% ../nbs/20_spectral_norm.ipynb #9d27c8ff
+# %% ../nbs/20_spectral_norm.ipynb #401ed36e
 #| code-fold: true
 def _check_uses(method, through, tol, start, root, V: Tensor) -> None:
     "Refuse a tolerance, a start or a root that is none, or of no use here."
@@ -472,7 +472,7 @@ def _check_uses(method, through, tol, start, root, V: Tensor) -> None:
     if root is not None:
         _check_vectors('root', root, ((min(m, d), d), (d, d)), V, 'item_root(V)')
 
-# %% ../nbs/20_spectral_norm.ipynb #da0c492a
+# %% ../nbs/20_spectral_norm.ipynb #a28a0138
 def _untraced(f: Callable) -> Callable:
     "f, which torch.compile runs as it is."
     @wraps(f)
@@ -481,7 +481,7 @@ def _untraced(f: Callable) -> Callable:
         return torch._dynamo.disable(f)(*args, **options)
     return call
 
-# %% ../nbs/20_spectral_norm.ipynb #b07378b0
+# %% ../nbs/20_spectral_norm.ipynb #57081115
 def _norm_by(
     U: Tensor, V: Tensor, method: str, iterations: int, seed: int, through: bool,
     tol: float = 0., start: Warm | None = None, root: Tensor | None = None,
@@ -549,7 +549,7 @@ def _sigmoid_blocks(U: Tensor, V: Tensor, rows: int):
         u = u.to(wide)
         yield u, torch.mm(u, V.T, out=buffer[:len(u)]).sigmoid_()
 
-# %% ../nbs/20_spectral_norm.ipynb #cea20df5
+# %% ../nbs/20_spectral_norm.ipynb #63b40187
 #| code-fold: true
 class _SigmoidEnergy(torch.autograd.Function):
     "‖Y q‖² for a fixed q; `blocks()` gives Y = sigmoid(U Vᵀ) block by block."
@@ -584,7 +584,7 @@ def _rows_within(V: Tensor, block_bytes: int, dtype: torch.dtype) -> int:
     _raise_unless(fine, 'block_bytes', repr(block_bytes), valid)
     return max(block_bytes // row // 2, 1)
 
-# %% ../nbs/20_spectral_norm.ipynb #ce19d060
+# %% ../nbs/20_spectral_norm.ipynb #a5634bcc
 #| code-fold: true
 def _sigmoid_term(U: Tensor, V: Tensor, start: Tensor, k: int, rows: int) -> Tensor:
     "‖Y q‖² for Y = sigmoid(U Vᵀ) and q after k power steps from the user weights."
@@ -603,7 +603,7 @@ def _sigmoid_term(U: Tensor, V: Tensor, start: Tensor, k: int, rows: int) -> Ten
         _refuse_infinite(q, U, V)
     return _SigmoidEnergy.apply(U, V, q, blocks)
 
-# %% ../nbs/20_spectral_norm.ipynb #76475c9a
+# %% ../nbs/20_spectral_norm.ipynb #092d960c
 #| code-fold: true
 def _check_activation(method, activation, through, block_bytes) -> None:
     "Refuse an activation that there is not, and what does not go with it."
@@ -688,7 +688,7 @@ def _item_numbers(popularity, V: Tensor) -> Tensor:  # (m,), float64
     _raise_unless(fine, 'popularity', found, valid)
     return r
 
-# %% ../nbs/20_spectral_norm.ipynb #f869f680
+# %% ../nbs/20_spectral_norm.ipynb #b91830f0
 #| code-fold: true
 def _long_vector(X: Tensor, c: Tensor) -> Tensor:  # (rows,), float64
     "X c at length 1, block by block; constant where c = 0."

@@ -7,7 +7,7 @@ __all__ = ['Solved', 'by_squaring', 'by_eigenvalues', 'in_float32', 'by_lanczos'
            'Warm', 'item_root', 'popularity_alignment', 'principal_vectors', 'spectral_norm', 'spectral_penalty',
            'spectrum']
 
-# %% ../nbs/21_spectral_fast.ipynb #3f43e532
+# %% ../nbs/21_spectral_fast.ipynb #3dc7fe83
 from typing import NamedTuple
 
 import torch
@@ -19,11 +19,11 @@ from .spectral import (  # noqa: F401
     NORMS, Warm, item_root, popularity_alignment, principal_vectors, spectral_norm,
     spectral_penalty, spectrum)
 
-# %% ../nbs/21_spectral_fast.ipynb #ffa07c23
+# %% ../nbs/21_spectral_fast.ipynb #8d0a5454
 _all_ = ['NORMS', 'Warm', 'item_root', 'popularity_alignment', 'principal_vectors',
          'spectral_norm', 'spectral_penalty', 'spectrum']
 
-# %% ../nbs/21_spectral_fast.ipynb #a5f7b276
+# %% ../nbs/21_spectral_fast.ipynb #777a15a0
 class Solved(NamedTuple):
     "The top triple by Gram matrices, with what tells how exact it can be."
     top: TopTriple
@@ -33,13 +33,17 @@ class Solved(NamedTuple):
     parts: tuple[float, float]      # Σ (a_j ‖u_j‖)² and Σ (b_j ‖v_j‖)²
     squares: tuple[float, float]    # least and largest ‖u_j‖², ‖v_j‖²
 
-    def chance(self, of_A: float, of_B: float) -> float:
-        "Error of the vectors for Gram matrices off by so much of their columns' sizes."
+    def chance(
+        self,
+        of_A: float,    # error of A_ij over ‖u_i‖ ‖u_j‖
+        of_B: float,    # error of B_ij over ‖v_i‖ ‖v_j‖
+    ) -> float:
+        "Error of the vectors by rounding in the Gram matrices; inf if not to be told."
         (low, high), (p, q) = self.squares, self.parts
         fine = self.kappa <= 30 and low >= 1e-20 and high <= 1e30
         return self.spread * (of_A * p + of_B * q) if fine else float('inf')
 
-# %% ../nbs/21_spectral_fast.ipynb #ecf98355
+# %% ../nbs/21_spectral_fast.ipynb #eb547b2f
 def _with_measures(top: TopTriple, gap: float, spread: float, A, B) -> Solved:
     "The triple with what the Gram matrices say of it."
     squares = torch.stack((A.diagonal(), B.diagonal()))
@@ -47,7 +51,7 @@ def _with_measures(top: TopTriple, gap: float, spread: float, A, B) -> Solved:
     kappa, ends = float(parts.sum(1).amax()), torch.stack(squares.aminmax()).tolist()
     return Solved(top, gap, spread, kappa, tuple(parts.square().sum(1).tolist()), ends)
 
-# %% ../nbs/21_spectral_fast.ipynb #491eb209
+# %% ../nbs/21_spectral_fast.ipynb #d826f359
 _SQUARINGS = 12
 
 def _gap_bounds(share: float, purities: list[float], d: int) -> tuple[float, float]:
@@ -63,7 +67,7 @@ def _gap_bounds(share: float, purities: list[float], d: int) -> tuple[float, flo
     first = sum(M * N * (3 * N + 1) / 2 for N, M in moments)
     return 1 - r, (d - 1 + first + last * ((N + 1) / (1 - r) + r / (1 - r)**2))**.5
 
-# %% ../nbs/21_spectral_fast.ipynb #c0260387
+# %% ../nbs/21_spectral_fast.ipynb #61628021
 def _high_power(T: Tensor) -> tuple[Tensor, list[float]] | None:
     "A power of T in which one eigenvalue is left, and the purities so far; or None."
     P, purities = T, []
@@ -74,7 +78,7 @@ def _high_power(T: Tensor) -> tuple[Tensor, list[float]] | None:
         P = P / (purities[-1] or 1.)
     return P, purities
 
-# %% ../nbs/21_spectral_fast.ipynb #42a033b4
+# %% ../nbs/21_spectral_fast.ipynb #449282f3
 def _one_step_from(w: Tensor, A: Tensor, B: Tensor) -> tuple[TopTriple | None, float]:
     "The triple after a power step from q ∝ V w, and how far the step went."
     w = w / w.abs().max()
@@ -88,7 +92,7 @@ def _one_step_from(w: Tensor, A: Tensor, B: Tensor) -> tuple[TopTriple | None, f
     off = float((b - w / length).abs() @ B.diagonal().sqrt())   # one more step: less
     return TopTriple(A.new_tensor(sigma), z / sigma, z, b, y), off
 
-# %% ../nbs/21_spectral_fast.ipynb #045ce12f
+# %% ../nbs/21_spectral_fast.ipynb #414e11d1
 def by_squaring(
     A: Tensor,        # (d, d) Gram matrix of U
     B: Tensor,        # (d, d) Gram matrix of V
@@ -104,7 +108,7 @@ def by_squaring(
     gap, spread = _gap_bounds(float(top.sigma)**2 / size, purities, len(A))
     return _with_measures(top, gap, spread, A, B) if gap > 0 else None
 
-# %% ../nbs/21_spectral_fast.ipynb #2649d623
+# %% ../nbs/21_spectral_fast.ipynb #1882b7ad
 def by_eigenvalues(
     A: Tensor,        # (d, d) Gram matrix of U
     B: Tensor,        # (d, d) Gram matrix of V
@@ -118,7 +122,7 @@ def by_eigenvalues(
     gap, spread = float(gaps.amin()) if len(gaps) else 1., float((gaps**-2).sum())**.5
     return _with_measures(top_of_roots(R, S), gap, spread, A, B)
 
-# %% ../nbs/21_spectral_fast.ipynb #9c5941c3
+# %% ../nbs/21_spectral_fast.ipynb #10de553b
 def _float32_allowed(X: Tensor) -> bool:
     "May products with X be in float32, and do they have its accuracy here?"
     if X.dtype == torch.float64 or X.device.type != 'cpu': return False
@@ -129,7 +133,7 @@ def _float32_group(n: int, d: int) -> int:
     "Rows to add in float32: few, since short sums round less; many of them average."
     return max(512 if n >= 100_000 else 256, d)
 
-# %% ../nbs/21_spectral_fast.ipynb #71ce8aac
+# %% ../nbs/21_spectral_fast.ipynb #8670f55e
 def _float32_gram(X: Tensor) -> Tensor:  # (d, d), float64
     "XᵀX: float32 products over groups of rows, groups summed in float64."
     n, d = X.shape
@@ -145,7 +149,7 @@ def _float32_gram(X: Tensor) -> Tensor:  # (d, d), float64
                 A[j:, j:j + width] += products.sum(0, dtype=torch.float64)
     return A if d <= width else A.tril() + A.tril(-1).T
 
-# %% ../nbs/21_spectral_fast.ipynb #3be6c3e1
+# %% ../nbs/21_spectral_fast.ipynb #f9e85d22
 def _chance_error(X: Tensor) -> float:
     "Estimate of rounding in `_float32_gram`, over the size of its columns."
     n, d = X.shape
@@ -161,7 +165,7 @@ def _gram_contradiction(u: Tensor, A: Tensor, c: Tensor) -> float:
     "By how much |u|², u = X c, exceeds cᵀA c, which the Gram matrix A says of it."
     return float(torch.linalg.vector_norm(u, dtype=torch.float64))**2 - float(c @ A @ c)
 
-# %% ../nbs/21_spectral_fast.ipynb #cbb4f7e8
+# %% ../nbs/21_spectral_fast.ipynb #de27df45
 def _float32_solved(
     U: Tensor, V: Tensor, A: Tensor, B: Tensor, error: float
 ) -> tuple[Solved | None, float]:
@@ -173,7 +177,7 @@ def _float32_solved(
         if chance <= error: return found, chance
     return None, chance
 
-# %% ../nbs/21_spectral_fast.ipynb #e10c700c
+# %% ../nbs/21_spectral_fast.ipynb #a2a512ce
 def in_float32(
     U: Tensor,               # (n, d) user factors
     V: Tensor,               # (m, d) item factors
@@ -194,7 +198,7 @@ def in_float32(
         if not chance + abs(more) / found.gap <= error: return None
         return TopTriple(top.sigma * (1 + more)**.5, a, top.z, b, top.y, p, q)
 
-# %% ../nbs/21_spectral_fast.ipynb #c8880035
+# %% ../nbs/21_spectral_fast.ipynb #75005775
 def _lanczos_start(U: Tensor) -> Tensor:  # (d,)
     "Popularity and a little of a fixed random vector."
     g, ones = torch.Generator().manual_seed(0), U.new_ones(len(U), dtype=torch.float64)
@@ -208,7 +212,7 @@ def _combined(c, square, B, Z, W, U, V) -> TopTriple | None:
     size = lambda x: float(torch.linalg.vector_norm(x, dtype=torch.float64))
     return top if max(size(top.a) * size(U), size(b) * size(V)) <= 30 else None
 
-# %% ../nbs/21_spectral_fast.ipynb #a2f8ef2f
+# %% ../nbs/21_spectral_fast.ipynb #d48827ac
 def by_lanczos(
     U: Tensor,                # (n, d) user factors
     V: Tensor,                # (m, d) item factors
@@ -232,7 +236,7 @@ def by_lanczos(
         square, c = values[-1], C[:, -1]
     return None
 
-# %% ../nbs/21_spectral_fast.ipynb #6d928f05
+# %% ../nbs/21_spectral_fast.ipynb #45e5813e
 def quick_triple(
     U: Tensor,                    # (n, d) user factors
     V: Tensor,                    # (m, d) item factors
@@ -249,7 +253,7 @@ def quick_triple(
         if found is not None: return found
     return in_float32(U, V)
 
-# %% ../nbs/21_spectral_fast.ipynb #aa25a966
+# %% ../nbs/21_spectral_fast.ipynb #6445dc50
 def quick_solution(
     A: Tensor,           # (d, d) Gram matrix of U
     B: Tensor,           # (d, d) Gram matrix of V
