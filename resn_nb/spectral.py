@@ -27,6 +27,8 @@ def _raise_unless(
 
 FLOATS = torch.float16, torch.bfloat16, torch.float32, torch.float64
 
+# %% ../nbs/20_spectral_norm.ipynb #c29d0e9c
+#| code-fold: true
 def _check_matrix(arg: str, X: Tensor) -> None:
     "Refuse what is no dense matrix of floats on a device that has float64."
     kind = type(X).__name__
@@ -40,7 +42,7 @@ def _check_matrix(arg: str, X: Tensor) -> None:
     found, valid = f'device {X.device}', 'a device with float64: cpu, cuda, …'
     _raise_unless(X.device.type != 'mps', arg, found, valid)
 
-# %% ../nbs/20_spectral_norm.ipynb #98e5ddb7
+# %% ../nbs/20_spectral_norm.ipynb #07112fbc
 #| code-fold: true
 def check_factors(
     U: Tensor,    # (n, d) user factors
@@ -70,6 +72,8 @@ def _refuse_infinite(x: Tensor, U: Tensor, V: Tensor) -> None:
         _raise_unless(bad == 0, arg, found, 'finite entries')
     _raise_unless(False, 'U, V', 'finite entries whose products overflow', _MODERATE)
 
+# %% ../nbs/20_spectral_norm.ipynb #9694cb62
+#| code-fold: true
 def _refuse_lost(sigma: float, U: Tensor, V: Tensor, least: float = 1e-290) -> None:
     "Refuse a very small `sigma` if it is so for want of range: sizes below `least`."
     u, v = (float(X.detach().abs().max()) for X in (U, V))
@@ -79,6 +83,8 @@ def _refuse_lost(sigma: float, U: Tensor, V: Tensor, least: float = 1e-290) -> N
     found = 'entries other than zero whose products underflow'
     _raise_unless(not (lost or sigma > noise), 'U, V', found, _MODERATE)
 
+# %% ../nbs/20_spectral_norm.ipynb #5e8b55cd
+#| code-fold: true
 def _as_answer(x: Tensor, sigma: Tensor, U: Tensor, V: Tensor) -> Tensor:
     "x, a result of σ₁, in the dtype of an answer; refused where that cannot hold it."
     out = x.to(torch.promote_types(U.dtype, torch.float32))
@@ -87,7 +93,7 @@ def _as_answer(x: Tensor, sigma: Tensor, U: Tensor, V: Tensor) -> Tensor:
     if value < range_.smallest_normal: _refuse_lost(float(sigma.detach()), U, V)
     return out
 
-# %% ../nbs/20_spectral_norm.ipynb #99c99d34
+# %% ../nbs/20_spectral_norm.ipynb #cfb14797
 class TopTriple(NamedTuple):
     "σ₁ of U Vᵀ and what its vectors and its gradient are made of, in float64."
     sigma: Tensor              # [] σ₁
@@ -98,7 +104,7 @@ class TopTriple(NamedTuple):
     p: Tensor | None = None    # (n,) float32, p₁ where somebody has computed it
     q: Tensor | None = None    # (m,) float32, q₁ where somebody has computed it
 
-# %% ../nbs/20_spectral_norm.ipynb #2bdfd7ad
+# %% ../nbs/20_spectral_norm.ipynb #9f5b189d
 FASTER: dict[str, Callable] = {}   # name of a step → its quicker form, or None from it
 
 def _quicker_first(plain: Callable) -> Callable:
@@ -110,7 +116,7 @@ def _quicker_first(plain: Callable) -> Callable:
         return plain(*args, **kwargs) if found is None else found
     return step
 
-# %% ../nbs/20_spectral_norm.ipynb #b53916a7
+# %% ../nbs/20_spectral_norm.ipynb #505b60d9
 @contextmanager
 def few_threads(
     work: int,             # multiply-adds to come
@@ -123,10 +129,10 @@ def few_threads(
     try: yield
     finally: torch.set_num_threads(threads)
 
-# %% ../nbs/20_spectral_norm.ipynb #a378ca59
+# %% ../nbs/20_spectral_norm.ipynb #28b443d5
 def row_blocks(
     X: Tensor,                             # (rows, d)
-    dtype: torch.dtype = torch.float64,
+    dtype: torch.dtype = torch.float64,    # of the blocks
 ):
     """X in `dtype` by blocks of rows: 8 MiB on a CPU, for its cache; else 256 MiB.
 
@@ -137,7 +143,7 @@ def row_blocks(
     buffer = X.new_empty(min(rows, len(X)), X.shape[1], dtype=dtype)
     for x in X.split(rows): yield buffer[:len(x)].copy_(x)
 
-# %% ../nbs/20_spectral_norm.ipynb #fbcf4846
+# %% ../nbs/20_spectral_norm.ipynb #650e42ff
 @_quicker_first
 def gram_matrix(
     X: Tensor,    # (rows, d); no row at all is fine
@@ -152,7 +158,7 @@ def gram_matrix(
             A += torch.bmm(groups.mT, groups).sum(0) + rest.T @ rest
     return A
 
-# %% ../nbs/20_spectral_norm.ipynb #b0b636ea
+# %% ../nbs/20_spectral_norm.ipynb #d882550a
 def cholesky_root(
     A: Tensor,          # (d, d), float64, a Gram matrix
 ) -> Tensor | None:     # (d, d)
@@ -162,6 +168,7 @@ def cholesky_root(
     L, failed = torch.linalg.cholesky_ex(A)
     return None if failed else L.T
 
+# %% ../nbs/20_spectral_norm.ipynb #465930bd
 def qr_root(
     X: Tensor,    # (rows, d)
 ) -> Tensor:      # (min(rows, d), d), float64
@@ -171,7 +178,8 @@ def qr_root(
         for x in row_blocks(X): R = torch.linalg.qr(torch.cat([R, x]), mode='r').R
     return R
 
-# %% ../nbs/20_spectral_norm.ipynb #2c575c6d
+# %% ../nbs/20_spectral_norm.ipynb #42806242
+#| code-fold: true
 def safe_divisor(
     x: Tensor,    # any shape
 ) -> Tensor:      # the shape of x
@@ -185,6 +193,7 @@ def unit_vector(
     x = x / safe_divisor(x.abs().max().detach())
     return x / safe_divisor(torch.linalg.vector_norm(x))
 
+# %% ../nbs/20_spectral_norm.ipynb #270d5d1e
 def top_of_roots(
     R: Tensor,      # (k, d) RᵀR = UᵀU
     S: Tensor,      # (l, d) SᵀS = VᵀV
@@ -199,9 +208,9 @@ def top_of_roots(
     sigma, y, z = length * scale, R.T @ p, S.T @ (q / safe_divisor(length))
     return TopTriple(sigma, z / safe_divisor(sigma), z, y / safe_divisor(sigma), y)
 
-# %% ../nbs/20_spectral_norm.ipynb #e14a57b0
+# %% ../nbs/20_spectral_norm.ipynb #512d06d2
 def cancellation(
-    top: TopTriple,
+    top: TopTriple,   # of U Vᵀ
     A: Tensor,        # (d, d) Gram matrix of U
     B: Tensor,        # (d, d) Gram matrix of V
 ) -> float:
@@ -209,6 +218,7 @@ def cancellation(
     lengths = torch.stack((A.diagonal(), B.diagonal())).sqrt()
     return float((torch.stack((top.a, top.b)).abs() * lengths).sum(1).amax())
 
+# %% ../nbs/20_spectral_norm.ipynb #9918ff73
 @_quicker_first
 def top_of_grams(
     A: Tensor,           # (d, d) Gram matrix of U
@@ -218,7 +228,7 @@ def top_of_grams(
     R, S = cholesky_root(A), cholesky_root(B)
     return None if R is None or S is None else top_of_roots(R, S)
 
-# %% ../nbs/20_spectral_norm.ipynb #7d9a5075
+# %% ../nbs/20_spectral_norm.ipynb #d84fef40
 @_quicker_first
 def top_triple(
     U: Tensor,                    # (n, d) user factors
@@ -241,6 +251,7 @@ def top_triple(
     return top
 
 # %% ../nbs/20_spectral_norm.ipynb #023e9516
+#| code-fold: true
 class _NoSecondDerivative(torch.autograd.Function):
     "A gradient, tied to what it depends on: to differentiate it is an error, not zero."
     @staticmethod
@@ -255,6 +266,8 @@ def _empty_sources(*factors: Tensor) -> list[Tensor]:
     "What ties to the factors without keeping their numbers."
     with torch.enable_grad(): return [X[:0].clone() for X in factors]
 
+# %% ../nbs/20_spectral_norm.ipynb #1541ad5b
+#| code-fold: true
 def _tied_gradients(gradients: list, *sources: Tensor) -> list:
     "The gradients, tied to `sources` if anybody keeps the graph (`create_graph`)."
     if not torch.is_grad_enabled(): return gradients
@@ -279,7 +292,7 @@ def scaled_outer(
             i += len(x)
     return out
 
-# %% ../nbs/20_spectral_norm.ipynb #2f5520ae
+# %% ../nbs/20_spectral_norm.ipynb #a575c12e
 class _FixedVectors(torch.autograd.Function):
     "σ = pᵀUVᵀq for fixed unit p = U a, q = V b, with gradients (U a) zᵀ and (V b) yᵀ."
     @staticmethod
@@ -299,6 +312,7 @@ class _FixedVectors(torch.autograd.Function):
                          scaled_outer(V, b, g * y, q) if ofV else None]
         return *_tied_gradients(gradients, g, *ctx.sources), None
 
+# %% ../nbs/20_spectral_norm.ipynb #d1e610c7
 def norm_of_triple(
     U: Tensor,         # (n, d) user factors, or the part of them that is here
     V: Tensor,         # (m, d) item factors, or the part of them that is here
@@ -321,6 +335,7 @@ def gram_times(
             g, square = g + x.T @ u, square + u @ u
     return g.expand(len(v)), square.sqrt()
 
+# %% ../nbs/20_spectral_norm.ipynb #a62ea73b
 @_quicker_first
 def weighted_rows(
     X: Tensor,          # (rows, d)
@@ -335,12 +350,14 @@ def weighted_rows(
     return s
 
 # %% ../nbs/20_spectral_norm.ipynb #e104d88c
+#| code-fold: true
 def _power_start(U: Tensor, method: str, seed: int) -> Tensor:  # (n,) float64
     "The user weights that the power method starts from."
     if method != 'random': return U.new_ones(len(U), dtype=torch.float64)
     g = torch.Generator().manual_seed(seed)              # a CPU's: the same everywhere
     return torch.randn(len(U), generator=g, dtype=torch.float64).to(U.device)
 
+# %% ../nbs/20_spectral_norm.ipynb #23df23fb
 def _power_steps(  # the triple, steps taken, last residual
     U: Tensor, V: Tensor, s: Tensor, k: int, tol: float = 0.
 ) -> tuple[TopTriple, int, float]:
@@ -368,7 +385,8 @@ class Warm:
     steps: int = 0                   # power steps of the last call
     residual: float = float('inf')   # the last seen in it
 
-# %% ../nbs/20_spectral_norm.ipynb #d9910ab9
+# %% ../nbs/20_spectral_norm.ipynb #8aa24d4c
+#| code-fold: true
 def _power_triple(
     U: Tensor, V: Tensor, weights: Tensor, k: int, tol: float, start: Warm | None
 ) -> TopTriple:
@@ -389,6 +407,7 @@ NORMS = {  # method → what it computes
     'power': 'lower bound after `iterations` power steps from popularity',
     'random': 'lower bound after `iterations` power steps from random user weights'}
 
+# %% ../nbs/20_spectral_norm.ipynb #f596862c
 def _norm_through_q(U: Tensor, V: Tensor, weights: Tensor, k: int) -> Tensor:  # []
     "The value of k power steps by plain autograd: the gradient flows through q too."
     U_, V_ = U.double(), V.double()
@@ -401,27 +420,29 @@ def _norm_through_q(U: Tensor, V: Tensor, weights: Tensor, k: int) -> Tensor:  #
 
 # %% ../nbs/20_spectral_norm.ipynb #1fd1d0f1
 #| code-fold: true
-_MOST_STEPS = 100_000
+_STEPS_LIMIT = 100_000
 
 def _integer_within(x, least: int, most: int) -> bool:
     "Is x an integer from `least` to `most`?"
     whole = hasattr(x, '__index__') and not isinstance(x, (bool, Tensor))
     return whole and least <= x <= most
 
+# %% ../nbs/20_spectral_norm.ipynb #c736999e
+#| code-fold: true
 def _check_options(method, iterations, seed, through, tol=0.) -> None:
     "Refuse what no method takes."
     named = isinstance(method, str) and method in NORMS
-    steps, seeds = _integer_within(iterations, 1, _MOST_STEPS), 2**63 - 1
+    steps, seeds = _integer_within(iterations, 1, _STEPS_LIMIT), 2**63 - 1
     number = isinstance(tol, (int, float)) and not isinstance(tol, bool)
     for ok, arg, found, valid in (
         (named, 'method', method, 'one of ' + ', '.join(NORMS)),
-        (steps, 'iterations', iterations, f'an integer ≥ 1, at most {_MOST_STEPS}'),
+        (steps, 'iterations', iterations, f'an integer ≥ 1, at most {_STEPS_LIMIT}'),
         (_integer_within(seed, 0, seeds), 'seed', seed, 'an integer from 0 to 2⁶³ - 1'),
         (isinstance(through, bool), 'through', through, 'True or False'),
         (number and 0 <= tol < float('inf'), 'tol', tol, 'a number ≥ 0'),
     ): _raise_unless(ok, arg, repr(found), valid)
 
-# %% ../nbs/20_spectral_norm.ipynb #58bf250e
+# %% ../nbs/20_spectral_norm.ipynb #4c0557cf
 #| code-fold: true
 def _check_vectors(arg: str, x, shapes: tuple, like: Tensor, valid: str) -> None:
     "Refuse what is no finite float64 tensor of one of the `shapes`, on its device."
@@ -433,6 +454,8 @@ def _check_vectors(arg: str, x, shapes: tuple, like: Tensor, valid: str) -> None
     _raise_unless(fine, arg, found, wanted)
     _raise_unless(bool(x.isfinite().all()), arg, 'NaN or infinite entries', valid)
 
+# %% ../nbs/20_spectral_norm.ipynb #401ed36e
+#| code-fold: true
 def _check_uses(method, through, tol, start, root, V: Tensor) -> None:
     "Refuse a tolerance, a start or a root that is none, or of no use here."
     (m, d), warm = V.shape, tol != 0 or start is not None
@@ -449,7 +472,7 @@ def _check_uses(method, through, tol, start, root, V: Tensor) -> None:
     if root is not None:
         _check_vectors('root', root, ((min(m, d), d), (d, d)), V, 'item_root(V)')
 
-# %% ../nbs/20_spectral_norm.ipynb #d6162aa6
+# %% ../nbs/20_spectral_norm.ipynb #a28a0138
 def _untraced(f: Callable) -> Callable:
     "f, which torch.compile runs as it is."
     @wraps(f)
@@ -458,6 +481,7 @@ def _untraced(f: Callable) -> Callable:
         return torch._dynamo.disable(f)(*args, **options)
     return call
 
+# %% ../nbs/20_spectral_norm.ipynb #57081115
 def _norm_by(
     U: Tensor, V: Tensor, method: str, iterations: int, seed: int, through: bool,
     tol: float = 0., start: Warm | None = None, root: Tensor | None = None,
@@ -472,6 +496,7 @@ def _norm_by(
     return norm_of_triple(U, V, top)
 
 # %% ../nbs/20_spectral_norm.ipynb #c273e43e
+#| code-fold: true
 @_untraced
 def spectral_norm(
     U: Tensor,  # (n, d) user factors: any float dtype, any device with float64
@@ -514,6 +539,7 @@ def item_root(
     return R
 
 # %% ../nbs/20_spectral_norm.ipynb #a8131db2
+#| code-fold: true
 def _sigmoid_blocks(U: Tensor, V: Tensor, rows: int):
     "Blocks of users and their sigmoid scores, which share a buffer: use up each first."
     wide = torch.promote_types(U.dtype, torch.float32)
@@ -523,6 +549,8 @@ def _sigmoid_blocks(U: Tensor, V: Tensor, rows: int):
         u = u.to(wide)
         yield u, torch.mm(u, V.T, out=buffer[:len(u)]).sigmoid_()
 
+# %% ../nbs/20_spectral_norm.ipynb #63b40187
+#| code-fold: true
 class _SigmoidEnergy(torch.autograd.Function):
     "‖Y q‖² for a fixed q; `blocks()` gives Y = sigmoid(U Vᵀ) block by block."
     @staticmethod
@@ -547,6 +575,7 @@ class _SigmoidEnergy(torch.autograd.Function):
         return *_tied_gradients(gradients, g, *ctx.sources), None, None
 
 # %% ../nbs/20_spectral_norm.ipynb #fcb2f7ce
+#| code-fold: true
 def _rows_within(V: Tensor, block_bytes: int, dtype: torch.dtype) -> int:
     "Users whose scores fit into `block_bytes` twice: the gradient needs another block."
     row = len(V) * dtype.itemsize
@@ -555,6 +584,8 @@ def _rows_within(V: Tensor, block_bytes: int, dtype: torch.dtype) -> int:
     _raise_unless(fine, 'block_bytes', repr(block_bytes), valid)
     return max(block_bytes // row // 2, 1)
 
+# %% ../nbs/20_spectral_norm.ipynb #a5634bcc
+#| code-fold: true
 def _sigmoid_term(U: Tensor, V: Tensor, start: Tensor, k: int, rows: int) -> Tensor:
     "‖Y q‖² for Y = sigmoid(U Vᵀ) and q after k power steps from the user weights."
     wide = torch.promote_types(U.dtype, torch.float32)
@@ -572,7 +603,7 @@ def _sigmoid_term(U: Tensor, V: Tensor, start: Tensor, k: int, rows: int) -> Ten
         _refuse_infinite(q, U, V)
     return _SigmoidEnergy.apply(U, V, q, blocks)
 
-# %% ../nbs/20_spectral_norm.ipynb #781bcb6b
+# %% ../nbs/20_spectral_norm.ipynb #092d960c
 #| code-fold: true
 def _check_activation(method, activation, through, block_bytes) -> None:
     "Refuse an activation that there is not, and what does not go with it."
@@ -588,6 +619,7 @@ def _check_activation(method, activation, through, block_bytes) -> None:
     _raise_unless(not through, 'through', 'True with an activation', valid)
 
 # %% ../nbs/20_spectral_norm.ipynb #effdd303
+#| code-fold: true
 @_untraced
 def spectral_penalty(
     U: Tensor,  # (n, d) user factors: all, or a batch's distinct ones (`.unique()`)
@@ -640,6 +672,7 @@ def spectrum(
     return values.to(torch.promote_types(U.dtype, torch.float32))
 
 # %% ../nbs/20_spectral_norm.ipynb #cd9f651d
+#| code-fold: true
 def _item_numbers(popularity, V: Tensor) -> Tensor:  # (m,), float64
     "One number an item, checked."
     try: r = torch.as_tensor(popularity)
@@ -655,6 +688,8 @@ def _item_numbers(popularity, V: Tensor) -> Tensor:  # (m,), float64
     _raise_unless(fine, 'popularity', found, valid)
     return r
 
+# %% ../nbs/20_spectral_norm.ipynb #b91830f0
+#| code-fold: true
 def _long_vector(X: Tensor, c: Tensor) -> Tensor:  # (rows,), float64
     "X c at length 1, block by block; constant where c = 0."
     if not c.any(): return unit_vector(X.new_ones(len(X), dtype=torch.float64))

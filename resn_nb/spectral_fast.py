@@ -7,7 +7,7 @@ __all__ = ['Solved', 'by_squaring', 'by_eigenvalues', 'in_float32', 'by_lanczos'
            'Warm', 'item_root', 'popularity_alignment', 'principal_vectors', 'spectral_norm', 'spectral_penalty',
            'spectrum']
 
-# %% ../nbs/21_spectral_fast.ipynb #b7b1866a
+# %% ../nbs/21_spectral_fast.ipynb #3dc7fe83
 from typing import NamedTuple
 
 import torch
@@ -19,11 +19,11 @@ from .spectral import (  # noqa: F401
     NORMS, Warm, item_root, popularity_alignment, principal_vectors, spectral_norm,
     spectral_penalty, spectrum)
 
-# %% ../nbs/21_spectral_fast.ipynb #4bcfaf6a
+# %% ../nbs/21_spectral_fast.ipynb #8d0a5454
 _all_ = ['NORMS', 'Warm', 'item_root', 'popularity_alignment', 'principal_vectors',
          'spectral_norm', 'spectral_penalty', 'spectrum']
 
-# %% ../nbs/21_spectral_fast.ipynb #cbdd3270
+# %% ../nbs/21_spectral_fast.ipynb #777a15a0
 class Solved(NamedTuple):
     "The top triple by Gram matrices, with what tells how exact it can be."
     top: TopTriple
@@ -33,12 +33,17 @@ class Solved(NamedTuple):
     parts: tuple[float, float]      # Σ (a_j ‖u_j‖)² and Σ (b_j ‖v_j‖)²
     squares: tuple[float, float]    # least and largest ‖u_j‖², ‖v_j‖²
 
-    def chance(self, of_A: float, of_B: float) -> float:
-        "Error of the vectors for Gram matrices off by so much of their columns' sizes."
+    def chance(
+        self,
+        of_A: float,    # error of A_ij over ‖u_i‖ ‖u_j‖
+        of_B: float,    # error of B_ij over ‖v_i‖ ‖v_j‖
+    ) -> float:
+        "Error of the vectors by rounding in the Gram matrices; inf if not to be told."
         (low, high), (p, q) = self.squares, self.parts
         fine = self.kappa <= 30 and low >= 1e-20 and high <= 1e30
         return self.spread * (of_A * p + of_B * q) if fine else float('inf')
 
+# %% ../nbs/21_spectral_fast.ipynb #eb547b2f
 def _with_measures(top: TopTriple, gap: float, spread: float, A, B) -> Solved:
     "The triple with what the Gram matrices say of it."
     squares = torch.stack((A.diagonal(), B.diagonal()))
@@ -46,7 +51,7 @@ def _with_measures(top: TopTriple, gap: float, spread: float, A, B) -> Solved:
     kappa, ends = float(parts.sum(1).amax()), torch.stack(squares.aminmax()).tolist()
     return Solved(top, gap, spread, kappa, tuple(parts.square().sum(1).tolist()), ends)
 
-# %% ../nbs/21_spectral_fast.ipynb #7169b720
+# %% ../nbs/21_spectral_fast.ipynb #d826f359
 _SQUARINGS = 12
 
 def _gap_bounds(share: float, purities: list[float], d: int) -> tuple[float, float]:
@@ -62,7 +67,7 @@ def _gap_bounds(share: float, purities: list[float], d: int) -> tuple[float, flo
     first = sum(M * N * (3 * N + 1) / 2 for N, M in moments)
     return 1 - r, (d - 1 + first + last * ((N + 1) / (1 - r) + r / (1 - r)**2))**.5
 
-# %% ../nbs/21_spectral_fast.ipynb #327b1b2a
+# %% ../nbs/21_spectral_fast.ipynb #61628021
 def _high_power(T: Tensor) -> tuple[Tensor, list[float]] | None:
     "A power of T in which one eigenvalue is left, and the purities so far; or None."
     P, purities = T, []
@@ -73,6 +78,21 @@ def _high_power(T: Tensor) -> tuple[Tensor, list[float]] | None:
         P = P / (purities[-1] or 1.)
     return P, purities
 
+# %% ../nbs/21_spectral_fast.ipynb #449282f3
+def _one_step_from(w: Tensor, A: Tensor, B: Tensor) -> tuple[TopTriple | None, float]:
+    "The triple after a power step from q ∝ V w, and how far the step went."
+    w = w / w.abs().max()
+    z = B @ w
+    y = A @ z
+    wz, zy = float(w @ z), float(z @ y)                    # |V w|², |U z|²
+    if not (wz > 0 and zy > 0): return None, float('inf')
+    length, sigma = wz**.5, (zy / wz)**.5
+    z, y = z / length, y / (length * sigma)
+    b = y / sigma
+    off = float((b - w / length).abs() @ B.diagonal().sqrt())   # one more step: less
+    return TopTriple(A.new_tensor(sigma), z / sigma, z, b, y), off
+
+# %% ../nbs/21_spectral_fast.ipynb #414e11d1
 def by_squaring(
     A: Tensor,        # (d, d) Gram matrix of U
     B: Tensor,        # (d, d) Gram matrix of V
@@ -82,23 +102,13 @@ def by_squaring(
     size = float(T.trace())
     power = _high_power(T / (size or 1.))
     if power is None: return None
-    w = power[0] @ power[0][:, power[0].diagonal().argmax()]
-    w = w / w.abs().max()
-    z = B @ w
-    y = A @ z
-    wz, zy = float(w @ z), float(z @ y)                    # |V w|², |U z|²
-    if not (wz > 0 and zy > 0): return None
-    square, length = zy / wz, wz**.5
-    sigma = square**.5
-    z, y = z / length, y / (length * sigma)
-    b = y / sigma
-    off = float((b - w / length).abs() @ B.diagonal().sqrt())   # one more step: less
-    gap, spread = _gap_bounds(square / size, power[1], len(A))
-    if not (off < 1e-8 and gap > 0): return None
-    top = TopTriple(A.new_tensor(sigma), z / sigma, z, b, y)
-    return _with_measures(top, gap, spread, A, B)
+    P, purities = power
+    top, off = _one_step_from(P @ P[:, P.diagonal().argmax()], A, B)
+    if not off < 1e-8: return None
+    gap, spread = _gap_bounds(float(top.sigma)**2 / size, purities, len(A))
+    return _with_measures(top, gap, spread, A, B) if gap > 0 else None
 
-# %% ../nbs/21_spectral_fast.ipynb #7033c51f
+# %% ../nbs/21_spectral_fast.ipynb #1882b7ad
 def by_eigenvalues(
     A: Tensor,        # (d, d) Gram matrix of U
     B: Tensor,        # (d, d) Gram matrix of V
@@ -112,7 +122,7 @@ def by_eigenvalues(
     gap, spread = float(gaps.amin()) if len(gaps) else 1., float((gaps**-2).sum())**.5
     return _with_measures(top_of_roots(R, S), gap, spread, A, B)
 
-# %% ../nbs/21_spectral_fast.ipynb #1c5e1426
+# %% ../nbs/21_spectral_fast.ipynb #10de553b
 def _float32_allowed(X: Tensor) -> bool:
     "May products with X be in float32, and do they have its accuracy here?"
     if X.dtype == torch.float64 or X.device.type != 'cpu': return False
@@ -123,21 +133,23 @@ def _float32_group(n: int, d: int) -> int:
     "Rows to add in float32: few, since short sums round less; many of them average."
     return max(512 if n >= 100_000 else 256, d)
 
-def _float32_gram(X: Tensor, width: int = 64) -> Tensor:  # (d, d), float64
+# %% ../nbs/21_spectral_fast.ipynb #8670f55e
+def _float32_gram(X: Tensor) -> Tensor:  # (d, d), float64
     "XᵀX: float32 products over groups of rows, groups summed in float64."
-    (n, d), A = X.shape, X.new_zeros(X.shape[1], X.shape[1], dtype=torch.float64)
-    group = _float32_group(n, d)
+    n, d = X.shape
+    A, group = X.new_zeros(d, d, dtype=torch.float64), _float32_group(n, d)
+    width = max(32, d // 4)                   # of a strip on and below the diagonal
     with few_threads(n * d * d):
         for x in row_blocks(X, torch.float32):
             k = len(x) // group
             groups, rest = x[:k * group].unflatten(0, (k, group)), x[k * group:]
             if len(rest): A += rest.T @ rest
-            for j in range(0, d, width):              # on and below the diagonal
+            for j in range(0, d, width):
                 products = torch.bmm(groups[..., j:].mT, groups[..., j:j + width])
                 A[j:, j:j + width] += products.sum(0, dtype=torch.float64)
     return A if d <= width else A.tril() + A.tril(-1).T
 
-# %% ../nbs/21_spectral_fast.ipynb #606396b9
+# %% ../nbs/21_spectral_fast.ipynb #f9e85d22
 def _chance_error(X: Tensor) -> float:
     "Estimate of rounding in `_float32_gram`, over the size of its columns."
     n, d = X.shape
@@ -153,6 +165,7 @@ def _gram_contradiction(u: Tensor, A: Tensor, c: Tensor) -> float:
     "By how much |u|², u = X c, exceeds cᵀA c, which the Gram matrix A says of it."
     return float(torch.linalg.vector_norm(u, dtype=torch.float64))**2 - float(c @ A @ c)
 
+# %% ../nbs/21_spectral_fast.ipynb #de27df45
 def _float32_solved(
     U: Tensor, V: Tensor, A: Tensor, B: Tensor, error: float
 ) -> tuple[Solved | None, float]:
@@ -164,7 +177,7 @@ def _float32_solved(
         if chance <= error: return found, chance
     return None, chance
 
-# %% ../nbs/21_spectral_fast.ipynb #76c93d41
+# %% ../nbs/21_spectral_fast.ipynb #a2a512ce
 def in_float32(
     U: Tensor,               # (n, d) user factors
     V: Tensor,               # (m, d) item factors
@@ -185,13 +198,21 @@ def in_float32(
         if not chance + abs(more) / found.gap <= error: return None
         return TopTriple(top.sigma * (1 + more)**.5, a, top.z, b, top.y, p, q)
 
-# %% ../nbs/21_spectral_fast.ipynb #225af57c
+# %% ../nbs/21_spectral_fast.ipynb #75005775
 def _lanczos_start(U: Tensor) -> Tensor:  # (d,)
     "Popularity and a little of a fixed random vector."
     g, ones = torch.Generator().manual_seed(0), U.new_ones(len(U), dtype=torch.float64)
     random = torch.randn(U.shape[1], generator=g, dtype=torch.float64).to(U.device)
     return unit_vector(weighted_rows(U, ones)) + 1e-3 * unit_vector(random)
 
+def _combined(c, square, B, Z, W, U, V) -> TopTriple | None:
+    "The triple for q = Σ c_j q_j and σ₁² = `square`; None if much cancels in it."
+    sigma, b, z, y = square.sqrt(), c @ B, c @ Z, c @ W
+    top = TopTriple(sigma, z / sigma, z, b, y / sigma)
+    size = lambda x: float(torch.linalg.vector_norm(x, dtype=torch.float64))
+    return top if max(size(top.a) * size(U), size(b) * size(V)) <= 30 else None
+
+# %% ../nbs/21_spectral_fast.ipynb #d48827ac
 def by_lanczos(
     U: Tensor,                # (n, d) user factors
     V: Tensor,                # (m, d) item factors
@@ -199,28 +220,23 @@ def by_lanczos(
     tol: float = 1e-11,       # relative residual to reach
 ) -> TopTriple | None:
     "The top triple by Lanczos steps; None if it would take more of them than `steps`."
-    wide = [X.double() if X.numel() <= 2**22 else X for X in (U.detach(), V.detach())]
-    s = _lanczos_start(wide[0])
+    U, V = (X.double() if X.numel() <= 2**22 else X for X in (U.detach(), V.detach()))
+    s = _lanczos_start(U)
     (B, Z, W), square, c = s.new_zeros(3, steps, U.shape[1]), None, None
     for j in range(steps):
         for _ in range(2): s = s - (Z[:j] @ s) @ B[:j]
-        z, length = gram_times(wide[1], s)
+        z, length = gram_times(V, s)
         if not length > 1e-140: return None         # zero, or its square out of range
         residual = float(length * c[-1].abs() / square) if j else 1.
-        if residual <= tol: break
+        if residual <= tol: return _combined(c, square, B[:j], Z[:j], W[:j], U, V)
         if not residual < 10. ** (2 - j): return None
         B[j], Z[j] = s / length, z / length
-        W[j] = s = gram_times(wide[0], Z[j])[0]
+        W[j] = s = gram_times(U, Z[j])[0]
         values, C = torch.linalg.eigh(Z[:j+1] @ W[:j+1].T)
         square, c = values[-1], C[:, -1]
-    else: return None
-    sigma, b, z, y = square.sqrt(), c @ B[:j], c @ Z[:j], c @ W[:j]
-    top = TopTriple(sigma, z / sigma, z, b, y / sigma)
-    kappa = [float(x.norm() * torch.linalg.vector_norm(X, dtype=torch.float64))
-             for x, X in ((top.a, wide[0]), (top.b, wide[1]))]
-    return top if max(kappa) <= 30 else None
+    return None
 
-# %% ../nbs/21_spectral_fast.ipynb #dac45703
+# %% ../nbs/21_spectral_fast.ipynb #45e5813e
 def quick_triple(
     U: Tensor,                    # (n, d) user factors
     V: Tensor,                    # (m, d) item factors
@@ -237,6 +253,7 @@ def quick_triple(
         if found is not None: return found
     return in_float32(U, V)
 
+# %% ../nbs/21_spectral_fast.ipynb #6445dc50
 def quick_solution(
     A: Tensor,           # (d, d) Gram matrix of U
     B: Tensor,           # (d, d) Gram matrix of V

@@ -7,7 +7,7 @@ __all__ = ['solve_on_gpu', 'in_halves', 'quick_gram', 'quick_times', 'quick_weig
            'gpu_solution', 'NORMS', 'Warm', 'item_root', 'popularity_alignment', 'principal_vectors', 'spectral_norm',
            'spectral_penalty', 'spectrum']
 
-# %% ../nbs/24_spectral_gpu.ipynb #e2750203
+# %% ../nbs/24_spectral_gpu.ipynb #97a9ddea
 from functools import lru_cache
 from types import SimpleNamespace
 
@@ -21,11 +21,11 @@ from .spectral import (  # noqa: F401
     NORMS, Warm, item_root, popularity_alignment, principal_vectors, spectral_norm,
     spectral_penalty, spectrum)
 
-# %% ../nbs/24_spectral_gpu.ipynb #be74a50e
+# %% ../nbs/24_spectral_gpu.ipynb #3ab920d5
 _all_ = ['NORMS', 'Warm', 'item_root', 'popularity_alignment', 'principal_vectors',
          'spectral_norm', 'spectral_penalty', 'spectrum']
 
-# %% ../nbs/24_spectral_gpu.ipynb #7d1ccc56
+# %% ../nbs/24_spectral_gpu.ipynb #5109a7a6
 #| code-fold: true
 @lru_cache
 def _triton_kernels() -> SimpleNamespace | None:
@@ -166,7 +166,7 @@ def _triton_kernels() -> SimpleNamespace | None:
 
     return SimpleNamespace(gram=gram, times=times, outer=outer, squared=squared)
 
-# %% ../nbs/24_spectral_gpu.ipynb #693f74f8
+# %% ../nbs/24_spectral_gpu.ipynb #8a735d77
 #| code-fold: true
 @lru_cache
 def _multiprocessors(device: torch.device) -> int:
@@ -179,6 +179,8 @@ def _kernels_for(X: Tensor, most: int = 256) -> bool:
     "Is X, of at most `most` columns, where the kernels are?"
     return X.is_cuda and X.shape[1] <= most and _multiprocessors(X.device) > 0
 
+# %% ../nbs/24_spectral_gpu.ipynb #6b6563ae
+#| code-fold: true
 def _power_of_two(d: int, least: int = 1) -> int:
     "The next power of two."
     return max(1 << (d - 1).bit_length(), least)
@@ -189,13 +191,15 @@ def _program_count(X: Tensor, rows: int, per: float) -> tuple[int, int]:
     programs = max(min(int(_multiprocessors(X.device) * per), blocks), 1)
     return programs, -(-blocks // programs)
 
+# %% ../nbs/24_spectral_gpu.ipynb #cc351462
+#| code-fold: true
 def _stage_count(X: Tensor, size: int, most: int) -> int:
     "Blocks under way: as many as shared memory holds, of `size` numbers each."
     properties = torch.cuda.get_device_properties(X.device)
     shared = properties.shared_memory_per_block_optin - 2**15
     return max(min(most, shared // (size * X.element_size())), 1)
 
-# %% ../nbs/24_spectral_gpu.ipynb #fe574820
+# %% ../nbs/24_spectral_gpu.ipynb #59243eaf
 #| code-fold: true
 def _kernel_gram(X: Tensor, dtype: torch.dtype, rows: int = 64) -> Tensor:
     "XᵀX: X is read once, as it is, and converted in registers."
@@ -215,6 +219,8 @@ def _kernel_gram(X: Tensor, dtype: torch.dtype, rows: int = 64) -> Tensor:
     A = out.sum(0)[:d, :d]
     return A.contiguous() if tiles == 1 else A.tril() + A.tril(-1).T
 
+# %% ../nbs/24_spectral_gpu.ipynb #6097119e
+#| code-fold: true
 def _kernel_times(
     X: Tensor, v: Tensor, weights: bool = False, size: int = 2048, per: int = 4,
     warps: int = 8,
@@ -230,6 +236,8 @@ def _kernel_times(
     out = out.sum(0)
     return out[:-1], out[-1].sqrt()
 
+# %% ../nbs/24_spectral_gpu.ipynb #8a49b991
+#| code-fold: true
 def _kernel_outer(
     X: Tensor, a: Tensor, z: Tensor, size: int = 4096, warps: int = 4
 ) -> Tensor:
@@ -241,7 +249,7 @@ def _kernel_outer(
                *out.stride(), d, D, size // D, num_warps=warps)
     return out
 
-# %% ../nbs/24_spectral_gpu.ipynb #c96f5d07
+# %% ../nbs/24_spectral_gpu.ipynb #f3abee1d
 #| code-fold: true
 def _kernel_squaring(A: Tensor, B: Tensor, head: int = 8 + _SQUARINGS) -> Solved | None:
     "`by_squaring` in one program."
@@ -260,6 +268,8 @@ def _kernel_squaring(A: Tensor, B: Tensor, head: int = 8 + _SQUARINGS) -> Solved
     top = TopTriple(out[0], *out[head:].split(d))
     return Solved(top, gap, spread, kappa, parts, squares) if gap > 0 else None
 
+# %% ../nbs/24_spectral_gpu.ipynb #95a8bd65
+#| code-fold: true
 def solve_on_gpu(
     A: Tensor,           # (d, d) Gram matrix of U
     B: Tensor,           # (d, d) Gram matrix of V
@@ -267,6 +277,8 @@ def solve_on_gpu(
     "`by_squaring`, in one program where that can be."
     return (_kernel_squaring if _kernels_for(A, 64) else by_squaring)(A, B)
 
+# %% ../nbs/24_spectral_gpu.ipynb #2069e0ea
+#| code-fold: true
 def in_halves(
     U: Tensor,               # (n, d) user factors, on a GPU
     V: Tensor,               # (m, d) item factors
@@ -280,7 +292,7 @@ def in_halves(
     fine = found is not None and found.chance(2**-24, 2**-24) <= error
     return found.top if fine else None
 
-# %% ../nbs/24_spectral_gpu.ipynb #02b214b9
+# %% ../nbs/24_spectral_gpu.ipynb #9a78cd60
 def quick_gram(
     X: Tensor,          # (rows, d)
 ) -> Tensor | None:     # (d, d), float64
@@ -295,6 +307,7 @@ def quick_times(
     "The quicker form of `gram_times`, on a GPU; None where there is none."
     return _kernel_times(X, v) if _kernels_for(X) else None
 
+# %% ../nbs/24_spectral_gpu.ipynb #e9465b52
 def quick_weighted(
     X: Tensor,          # (rows, d)
     weights: Tensor,    # (rows,) float64
@@ -302,6 +315,7 @@ def quick_weighted(
     "The quicker form of `weighted_rows`, on a GPU; None where there is none."
     return _kernel_times(X, weights, True)[0] if _kernels_for(X) else None
 
+# %% ../nbs/24_spectral_gpu.ipynb #bf27fd4a
 def quick_outer(
     X: Tensor | None,           # (rows, d)
     a: Tensor,                  # (d,) float64
@@ -312,7 +326,7 @@ def quick_outer(
     fits = p is None and _kernels_for(X)
     return _kernel_outer(X, a, z) if fits else None
 
-# %% ../nbs/24_spectral_gpu.ipynb #1b9909a3
+# %% ../nbs/24_spectral_gpu.ipynb #affa820d
 def gpu_triple(
     U: Tensor,                    # (n, d) user factors
     V: Tensor,                    # (m, d) item factors
@@ -322,6 +336,7 @@ def gpu_triple(
     if root is None and _kernels_for(U): return in_halves(U, V)
     return quick_triple(U, V, root)
 
+# %% ../nbs/24_spectral_gpu.ipynb #b3ce1805
 def gpu_solution(
     A: Tensor,           # (d, d) Gram matrix of U
     B: Tensor,           # (d, d) Gram matrix of V
