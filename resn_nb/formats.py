@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from .core import check
+from .interactions import (
+    _AS_TABLE, _LINES, _is_table, _line_at, _pairs, _parse_lines)
 from .labels import _kinds
 
 # %% ../nbs/08_formats.ipynb #81d499b6
@@ -24,6 +26,7 @@ SMALL = 1 << 28        # … once it is larger than 256 MiB
 TEXT = dict(zip(('.csv', '.tsv', '.inter'), ',\t\t'))   # kind → separator
 KINDS = *TEXT, '.jsonl', '.ndjson', '.parquet', '.txt'
 
+# %% ../nbs/08_formats.ipynb #d9edba4e
 def _kind(name: str) -> tuple[str, str]:
     "(stem, kind) of a file name, `.gz` and `.zip` left out."
     path = Path(name)
@@ -39,6 +42,7 @@ def _bounded(grown: int, packed: int, file: str, found: str) -> None:
     valid = f'a file that grows at most {MAX_GROWTH}-fold'
     check(grown <= _limit(packed), file, found, valid)
 
+# %% ../nbs/08_formats.ipynb #d21a390e
 def _unpacked(stream, packed: int, file: str) -> bytes:
     "What a stream unpacks to, or an error before it has become too large."
     data = stream.read(_limit(packed) + 1)
@@ -51,6 +55,7 @@ def _damaged(file: str, kind: str, e: Exception) -> None:
     why = f'{file}: not a {kind} file that can be read ({str(e).strip()})'
     raise ValueError(why) from e
 
+# %% ../nbs/08_formats.ipynb #f1a79d90
 def _member(z: zipfile.ZipFile, file: str) -> str:
     "The one file in a zip archive that is not a system's own."
     files = [n for n in z.namelist() if not n.endswith('/')]
@@ -61,6 +66,7 @@ def _member(z: zipfile.ZipFile, file: str) -> str:
 
 _UNREADABLE = OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile
 
+# %% ../nbs/08_formats.ipynb #510e85e7
 def _contents(path: Path) -> tuple[bytes, str, str]:
     "(content, stem, kind) of a file, unpacked."
     stem, kind = _kind(path.name)
@@ -76,11 +82,7 @@ def _contents(path: Path) -> tuple[bytes, str, str]:
             return data, stem, _kind(name)[1]
     except _UNREADABLE as e: _damaged(str(path), suffix, e)
 
-# %% ../nbs/08_formats.ipynb #04696b0e
-def _line_at(data: bytes, at: int) -> int:
-    "The number of the line that has byte `at`."
-    return data.count(b'\n', 0, at) + 1
-
+# %% ../nbs/08_formats.ipynb #a05cd975
 def _utf8(data: bytes, encoding: str | None, file: str) -> bytes:
     "Text as UTF-8 without a byte order mark."
     hint = "UTF-8, or the name of another encoding, such as encoding='latin-1'"
@@ -93,6 +95,7 @@ def _utf8(data: bytes, encoding: str | None, file: str) -> bytes:
         check(False, file, found, f'text in {encoding}' if encoding else hint)
     return data.removeprefix(codecs.BOM_UTF8)
 
+# %% ../nbs/08_formats.ipynb #e61d63ce
 def _text(data: bytes, encoding: str | None, file: str) -> bytes:
     "Text with lines that end in `\n` or `\r\n`, checked for what no table has."
     data = _utf8(data, encoding, file)
@@ -106,52 +109,6 @@ def _text(data: bytes, encoding: str | None, file: str) -> bytes:
     found = f'{length.max():,} bytes in line {length.argmax() + 1}'
     check(length.max() <= MAX_LINE, file, found, f'lines of at most {MAX_LINE:,} bytes')
     return data
-
-# %% ../nbs/08_formats.ipynb #ed4e0dc4
-_LINES = 'lines `user item item …` of integers ≥ 0'
-_AS_TABLE = ("; for `user item rating …` lines name the columns: "
-             "pd.read_csv(path, sep=' ', names=['user', 'item', 'rating', 'time'])")
-
-def _parse_lines(text: bytes, file: str) -> tuple[np.ndarray, np.ndarray]:
-    "All integers of a file of lines, and which are the first of their line."
-    text = text.replace(b'\r\n', b'\n')
-    raw = np.frombuffer(text, np.uint8)
-    blank = (raw == 32) | (raw == 9) | (raw == 10)
-    starts = np.flatnonzero(~blank & np.concatenate([[True], blank[:-1]]))
-    digit = (raw >= 48) & (raw <= 57)
-    zero = starts[raw[starts] == 48]
-    zero = zero[np.append(digit, False)[zero + 1]]
-    bad = np.concatenate([np.flatnonzero(~blank & ~digit), zero])
-    if len(bad):
-        line = _line_at(text, bad.min())
-        shown = text.split(b'\n')[line - 1][:60].decode(errors='replace').strip()
-        valid = _LINES + ' without leading zeros' * (bad.min() in zero) + _AS_TABLE
-        check(False, file, f'{shown!r} in line {line}', valid)
-    check(len(starts) > 0, file, 'an empty file', _LINES)
-    values = np.fromstring(text, np.int64, sep=' ')   # nothing but digits and blanks
-    valid = _LINES + ' < 2**63 - 1'
-    check(values.max() < 2**63 - 1, file, 'an id beyond 64 bits', valid)
-    line = np.searchsorted(np.flatnonzero(raw == 10), starts)
-    return values, np.concatenate([[True], line[1:] != line[:-1]])
-
-def _is_table(values: np.ndarray, first: np.ndarray) -> bool:
-    "Do the lines look like `user item rating` or `user item rating time`?"
-    fields = np.diff(np.append(np.flatnonzero(first), len(values)))
-    if len(fields) < 2 or np.ptp(fields) or fields[0] not in (3, 4): return False
-    users, items, *rest = values.reshape(-1, fields[0]).T
-    ratings = [items.max() > 10 >= c.max() for c in rest]
-    times = [c.min() > 10**8 > items.max() for c in rest]
-    if len(np.unique(users)) < len(users): return True
-    return len(users) >= 10 and (any(ratings) or any(times))
-
-def _pairs(values: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "(users, items), one entry a pair."
-    users = values[first][np.cumsum(first) - 1]
-    return users[~first], values[~first]
-
-def _read_lines(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    "(users, items) of a `user item item …` file, one entry a pair, duplicates kept."
-    return _pairs(*_parse_lines(path.read_bytes(), str(path)))
 
 # %% ../nbs/08_formats.ipynb #db284bc4
 QUOTING = dict(minimal=csv.QUOTE_MINIMAL, all=csv.QUOTE_MINIMAL, none=csv.QUOTE_NONE)
@@ -167,6 +124,13 @@ def _opened(raw: np.ndarray, quotes: np.ndarray, sep: bytes) -> np.ndarray:
     before = raw[np.maximum(quotes - 1, 0)]
     return (quotes == 0) | np.isin(before, [sep[0], 10, 13])
 
+def _opening(data: bytes, sep: bytes) -> np.ndarray:
+    "Where the quotes are that begin a field."
+    raw = np.frombuffer(data, np.uint8)
+    quotes = np.flatnonzero(raw == 34)
+    return quotes[_opened(raw, quotes, sep)]
+
+# %% ../nbs/08_formats.ipynb #860db132
 def _unclosed(data: bytes, sep: bytes) -> int | None:
     "Where the first field is that begins with a quote and is none in quotes."
     raw = np.frombuffer(data, np.uint8)
@@ -178,11 +142,10 @@ def _unclosed(data: bytes, sep: bytes) -> int | None:
         after = np.append(raw, 10)[last + 1]
         if (opens & np.isin(after, [sep[0], 10, 13, 34])).all(): return None
     rest = _field_pattern(sep).sub(lambda m: b'x' * len(m[0]), data)   # slow, and exact
-    raw = np.frombuffer(rest, np.uint8)
-    quotes = np.flatnonzero(raw == 34)
-    left = quotes[_opened(raw, quotes, sep)]
+    left = _opening(rest, sep)
     return int(left[0]) if len(left) else None
 
+# %% ../nbs/08_formats.ipynb #46d0f0d5
 def _torn(data: bytes, sep: bytes) -> int | None:
     "Where a field in quotes goes over lines that are all rows if quotes are data."
     inner = rb'[^"\n]*(?:""[^"\n]*)*\n[^"]*(?:""[^"]*)*'
@@ -191,17 +154,18 @@ def _torn(data: bytes, sep: bytes) -> int | None:
     lines = [l for l in data.split(b'\n') if l.strip(b' \r')]
     return over.start() if len({l.count(sep) for l in lines}) == 1 else None
 
+# %% ../nbs/08_formats.ipynb #d44197f1
 def _bare(data: bytes, sep: bytes, reason: bytes) -> int | None:
     "Where a field is in quotes without a `reason`, unless whole columns are."
     inner = rb'[^"\r\n' + re.escape(sep) + reason + rb']*'
     found = _field_pattern(sep, inner).search(data)
     if not found: return None
-    raw = np.frombuffer(data, np.uint8)
-    fields = int(_opened(raw, np.flatnonzero(raw == 34), sep).sum())
+    fields = len(_opening(data, sep))
     lines = sum(1 for l in data.split(b'\n') if l.strip())
     whole = fields % lines == 0 or fields % (lines - 1) == 0   # with the header or not
     return None if whole else found.start()
 
+# %% ../nbs/08_formats.ipynb #4d1212e6
 def _doubtful(data: bytes, sep: bytes, asked: str | None, usual: bool) -> tuple:
     "Where quotes cannot be taken as enclosing fields, and what would settle it."
     bad = _unclosed(data, sep)
@@ -211,11 +175,11 @@ def _doubtful(data: bytes, sep: bytes, asked: str | None, usual: bool) -> tuple:
     if bad is None and not header: bad = _bare(data, sep, rb'\W' if usual else b'')
     return bad, "quoting='minimal' if this quote is none of the label's"
 
+# %% ../nbs/08_formats.ipynb #54935ffd
 def _quoting(data: bytes, sep: bytes, asked: str | None, usual: bool, file: str) -> int:
     "csv.QUOTE_MINIMAL if quotes enclose fields, csv.QUOTE_NONE if they are data."
     if asked == 'none' or b'"' not in data: return csv.QUOTE_NONE
-    raw = np.frombuffer(data, np.uint8)
-    if not _opened(raw, np.flatnonzero(raw == 34), sep).any(): return csv.QUOTE_NONE
+    if not len(_opening(data, sep)): return csv.QUOTE_NONE
     bad, valid = _doubtful(data, sep, asked, usual)
     if bad is None: return csv.QUOTE_MINIMAL
     if not (asked or usual or data.lstrip()[:1] == b'"'): return csv.QUOTE_NONE
@@ -237,6 +201,7 @@ class Table:
 
     def named(self, arg: str) -> str: return f'{self.file}: {arg}' if self.file else arg
 
+# %% ../nbs/08_formats.ipynb #a97c84cf
 def _not_too_wide(columns: int, file: str) -> None:
     "Bound the number of columns."
     found = f'{columns:,} columns'
@@ -255,6 +220,7 @@ def _header(data: bytes, sep: str, quoting: int, file: str) -> tuple[list[str], 
         raise ValueError(f'{file}: the header line cannot be read ({e})') from e
     return [n.strip() for n in names], stream.tell()
 
+# %% ../nbs/08_formats.ipynb #7037ba9b
 def _separated(data: bytes, sep: str, file: str) -> None:
     "Refuse a header line without the separator, where it has another one."
     line = next((l for l in io.BytesIO(data) if l.strip()), b'')[:200]
@@ -263,6 +229,7 @@ def _separated(data: bytes, sep: str, file: str) -> None:
     valid = f'names with {sep!r} between them, or sep={other!r}'
     check(sep in line or other is None, file, f'the header line {line!r}', valid)
 
+# %% ../nbs/08_formats.ipynb #ddc4a37f
 def _line_of(row: int, data: bytes, start: int, sep: bytes, quoting: int) -> int:
     "The line of a row. Blank lines are no rows, and quoted line ends end none."
     line, open_ = data.count(b'\n', 0, start), False
@@ -280,6 +247,7 @@ def _too_long(rows: bytes, width: int, sep: str, quoting: int) -> int | None:
     fields = csv.reader(lines, delimiter=sep, quoting=quoting)
     return next((j for j, r in enumerate(fields) if len(r) > width), None)
 
+# %% ../nbs/08_formats.ipynb #3f1b81de
 def _parser(rows: bytes, sep: str, quoting: int) -> Callable:
     "A function that parses rows; nothing stands for a missing value."
     import pandas as pd
@@ -291,6 +259,7 @@ def _parser(rows: bytes, sep: str, quoting: int) -> Callable:
     if rows.startswith(codecs.BOM_UTF8): rows = b'\n' + rows
     return lambda **kw: pd.read_csv(io.BytesIO(rows), **options, **kw)
 
+# %% ../nbs/08_formats.ipynb #5a9cee99
 def _untidy(data: bytes, sep: bytes) -> bool:
     "Is there a field that pandas reads as an integer that Python writes otherwise?"
     raw = np.frombuffer(b'\n' + data + b'\n', np.uint8)
@@ -324,14 +293,9 @@ def _parsed(rows: bytes, width: int, parse: Callable, refuse: Callable, sep: str
     refuse(int(extra.argmax()) if extra.any() else None)
     return df
 
-def _text_table(
-    data: bytes,            # UTF-8
-    sep: str,               # between fields
-    quoting: str | None,    # a key of QUOTING; None: what the file shows
-    usual: bool,            # is quoting usual in such files?
-    file: str,              # for messages
-) -> Table:
-    "A table of separated fields with a header line."
+# %% ../nbs/08_formats.ipynb #f1c16815
+def _text_table(data: bytes, sep: str, quoting, usual: bool, file: str) -> Table:
+    "A table of separated fields with a header line; is quoting `usual` in such files?"
     _separated(data, sep, file)
     quotes = _quoting(data, sep.encode(), quoting, usual, file)
     names, start = _header(data, sep, quotes, file)
@@ -351,3 +315,82 @@ def _text_table(
         new = parse(names=range(width), usecols=again, dtype=str) if again else {}
         return {c: df[c] for c in columns} | dict(new)
     return Table(file, names, len(df), df.__getitem__, where, texts)
+
+# %% ../nbs/08_formats.ipynb #686fe6ba
+def _frame_table(df, file: str = '') -> Table:
+    "A pandas DataFrame."
+    where = lambda row: f'row {df.index[row]}'
+    return Table(file, list(df.columns), len(df), lambda j: df.iloc[:, j], where)
+
+def _lines_table(text: bytes, asked: dict, file: str) -> Table:
+    "A table of the pairs of a file of lines."
+    import pandas as pd
+    extra = {k: asked[k] for k in ('rating', 'time') if asked[k] not in (None, False)}
+    told = f'{file}: {", ".join(extra)}'
+    check(not extra, told, list(extra.values()), 'None for `user item item …` lines')
+    values, first = _parse_lines(text, file)
+    found = 'lines of equally many fields that look like `user item rating …`'
+    check(not _is_table(values, first), file, found, _LINES + _AS_TABLE)
+    columns = dict(zip((asked['user'], asked['item']), _pairs(values, first)))
+    return _frame_table(pd.DataFrame(columns), file)
+
+# %% ../nbs/08_formats.ipynb #e781506f
+def _is_encoding(name) -> bool:
+    "Is this the name of a text encoding?"
+    try: return isinstance(name, str) and bool('a'.encode(name))
+    except LookupError: return False
+
+def _check_format(sep, encoding, quoting) -> None:
+    "Check how a text file is to be read."
+    one = isinstance(sep, str) and len(sep) == 1 and sep.isascii()
+    one = one and sep not in '"\r\n\0'
+    check(sep is None or one, 'sep', sep, 'one ASCII character between fields')
+    known = isinstance(quoting, str) and quoting in QUOTING
+    check(quoting is None or known, 'quoting', quoting, f'None, {" or ".join(QUOTING)}')
+    valid = 'the name of a text encoding, such as utf-8 or latin-1'
+    check(encoding is None or _is_encoding(encoding), 'encoding', encoding, valid)
+
+# %% ../nbs/08_formats.ipynb #ba91ed82
+_TYPED = re.compile('(.+):(token|float|token_seq|float_seq)')
+
+def _base(name) -> tuple:
+    "(name, type) of a column in RecBole's manner; the type is '' elsewhere."
+    found = _TYPED.fullmatch(name) if isinstance(name, str) else None
+    return found.groups() if found else (name, '')
+
+def _same(a, b) -> bool:
+    "Are two names equal, and not only as 1 and True are?"
+    alike = all(isinstance(a, t) == isinstance(b, t) for t in (str, bool))
+    return alike and a == b
+
+# %% ../nbs/08_formats.ipynb #d0f0137b
+def _where_named(names: list, bases: list, wanted) -> list[int]:
+    "Positions of the columns called `wanted`, with or without a type."
+    at = [[j for j, n in enumerate(ns) if _same(n, wanted)] for ns in (names, bases)]
+    return at[0] or at[1]
+
+def _sought_column(names: list, bases: list, arg: str, wanted) -> list[int]:
+    "Where the column of an argument may be."
+    if wanted is None and arg == 'time':
+        at = _where_named(names, bases, 'timestamp')
+        return at if len(at) == 1 else []
+    at = _where_named(names, bases, wanted)
+    usual = wanted == arg and arg in ('user', 'item')
+    return at or (_where_named(names, bases, f'{arg}_id') if usual else [])
+
+# %% ../nbs/08_formats.ipynb #e0ac7b3f
+def _roles(names: list, asked: dict, file: str = '', text=False) -> dict[str, int]:
+    "Where each argument's column is: there, once, and no other argument's."
+    bases, roles = [_base(n)[0] if text else n for n in names], {}
+    shown = ', '.join(map(str, names[:20]))
+    if len(names) > 20: shown += f', … ({len(names):,} in all)'
+    for arg, wanted in asked.items():
+        if (arg, wanted) in (('time', False), ('rating', None)): continue
+        at = _sought_column(names, bases, arg, wanted)
+        if not at and arg == 'time' and wanted is None: continue
+        told = f'{file}: {arg}' if file else arg
+        check(len(at) == 1, told, wanted, f'a column of the table: {shown}')
+        twin = next((k for k, j in roles.items() if j == at[0]), None)
+        check(twin is None, told, wanted, f'another column than {twin} has')
+        roles[arg] = at[0]
+    return roles

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property, partial
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
@@ -32,6 +33,7 @@ def _keys(x: sp.csr_array) -> np.ndarray:
     users = np.repeat(np.arange(x.shape[0], dtype=np.int64), np.diff(x.indptr))
     return users * x.shape[1] + x.indices
 
+# %% ../nbs/06_interactions.ipynb #033522d5
 def _from_keys(keys: np.ndarray, shape: tuple[int, int]) -> sp.csr_array:
     "The binary CSR array whose pairs are the ascending `keys`."
     n, m = shape
@@ -41,6 +43,7 @@ def _from_keys(keys: np.ndarray, shape: tuple[int, int]) -> sp.csr_array:
     y.has_sorted_indices = True
     return y
 
+# %% ../nbs/06_interactions.ipynb #0568910b
 def _binary(x, arg: str) -> tuple[sp.csr_array, int]:
     "`x` as a sorted binary CSR array without duplicates, and how many were dropped."
     form = 'a two-dimensional scipy sparse matrix'
@@ -58,6 +61,44 @@ def _binary(x, arg: str) -> tuple[sp.csr_array, int]:
     keys = _distinct(r * m + c)
     return _from_keys(keys, x.shape), len(r) - len(keys)
 
+# %% ../nbs/06_interactions.ipynb #aad48c7e
+def _in_order(train) -> None:
+    "Refuse times of a matrix that is not sorted yet: they would lose their pairs."
+    sorted_ = getattr(train, 'format', '') == 'csr' and train.has_canonical_format
+    valid = 'given with a CSR matrix of sorted indices without duplicates'
+    check(sorted_, 'time', 'a train matrix that is not sorted', valid)
+
+def _one_each(v, arg: str, n: int, exact: Callable) -> np.ndarray | None:
+    "Labels or times, checked; one for each of `n`."
+    if v is None: return None
+    many = hasattr(v, '__len__')
+    check(many, arg, type(v).__name__, 'an array or list', TypeError)
+    check(np.ndim(v) == 1 and len(v) == n, arg, f'{len(v)} values', f'{n} values')
+    return exact(v, arg)
+
+# %% ../nbs/06_interactions.ipynb #532d2b9c
+def _new_pairs(x: sp.csr_array, part: str, seen: np.ndarray, notes: list):
+    "`x` without what is in `seen`; what was dropped is noted."
+    keys = _keys(x)
+    both = np.isin(keys, seen, assume_unique=True)
+    twice = f'{int(both.sum()):,} pairs that are in an earlier part too'
+    if not both.any(): return x
+    notes.append(f'{part}: dropped {twice}')
+    return _from_keys(keys[~both], x.shape)
+
+def _disjoint_parts(parts: dict, notes: list):
+    "(name, matrix) of each part, binary, without what is in an earlier one."
+    seen = np.zeros(0, np.int64)
+    for part, x in parts.items():
+        if x is None and part != 'train': continue
+        x, dropped = _binary(x, part)
+        if part == 'train': shape = x.shape
+        check(x.shape == shape, part, x.shape, f'the shape of train, {shape}')
+        if dropped: notes.append(f'{part}: dropped {dropped:,} duplicate pairs')
+        x = _new_pairs(x, part, seen, notes)
+        seen = _distinct(np.concatenate([seen, _keys(x)]))
+        yield part, x
+
 # %% ../nbs/06_interactions.ipynb #d39fd930
 @dataclass(frozen=True, eq=False, repr=False)
 class Interactions:
@@ -73,51 +114,16 @@ class Interactions:
     notes: tuple[str, ...] = ()          # what was dropped or repaired on the way here
 
     def __post_init__(self):
-        put = partial(object.__setattr__, self)
-        if self.time is not None: self._in_order()
-        notes = list(self.notes)
-        for part, x in self._disjoint(notes): put(part, x)
+        put, notes = partial(object.__setattr__, self), list(self.notes)
+        if self.time is not None: _in_order(self.train)
+        parts = dict(train=self.train, valid=self.valid, test=self.test)
+        for part, x in _disjoint_parts(parts, notes): put(part, x)
         check(self.train.nnz > 0, 'train', 'no interaction', 'at least one')
-        for k, n in dict(users=self.n_users, items=self.n_items).items():
-            put(k, self._one_each(k, n, as_labels))
-        if self.time is not None:
-            put('time', self._one_each('time', self.train.nnz, as_times))
+        put('users', _one_each(self.users, 'users', self.n_users, as_labels))
+        put('items', _one_each(self.items, 'items', self.n_items, as_labels))
+        exact = lambda values, arg: as_times(values, arg)   # below
+        put('time', _one_each(self.time, 'time', self.train.nnz, exact))
         put('notes', tuple(notes))
-
-    def _in_order(self) -> None:
-        "Refuse times of a matrix that is not sorted yet: they would lose their pairs."
-        x = self.train
-        sorted_ = getattr(x, 'format', '') == 'csr' and x.has_canonical_format
-        valid = 'given with a CSR matrix of sorted indices without duplicates'
-        check(sorted_, 'time', 'a train matrix that is not sorted', valid)
-
-    def _disjoint(self, notes: list):
-        "(name, matrix) of each part, without what is in an earlier one."
-        seen = np.zeros(0, np.int64)
-        for part in ('train', 'valid', 'test'):
-            x = getattr(self, part)
-            if x is None and part != 'train': continue
-            x, dropped = _binary(x, part)
-            shape = self.train.shape
-            valid = f'the shape of train, {shape}'
-            check(part == 'train' or x.shape == shape, part, x.shape, valid)
-            keys = _keys(x)
-            both = np.isin(keys, seen, assume_unique=True)
-            twice = f'{int(both.sum()):,} pairs that are in an earlier part too'
-            if dropped: notes.append(f'{part}: dropped {dropped:,} duplicate pairs')
-            if both.any(): notes.append(f'{part}: dropped {twice}')
-            if both.any(): x = _from_keys(keys[~both], x.shape)
-            seen = _distinct(np.concatenate([seen, keys]))
-            yield part, x
-
-    def _one_each(self, arg: str, n: int, exact: Callable) -> np.ndarray | None:
-        "Labels or times, checked; one for each of `n`."
-        v = getattr(self, arg)
-        if v is None: return None
-        many = hasattr(v, '__len__')
-        check(many, arg, type(v).__name__, 'an array or list', TypeError)
-        check(np.ndim(v) == 1 and len(v) == n, arg, f'{len(v)} values', f'{n} values')
-        return exact(v, arg)
 
     @property
     def n_users(self) -> int:
@@ -180,6 +186,7 @@ def _test_stats(test: sp.csr_array, idle: np.ndarray, unknown: np.ndarray) -> di
                 cold_users_in_test=int((users & idle).sum()),
                 cold_items_in_test=int(((items > 0) & unknown).sum()))
 
+# %% ../nbs/06_interactions.ipynb #a12dd51e
 @patch
 def stats(self: Interactions) -> dict:  # counts, density, inequality; JSON-ready
     "The numbers that tell two versions of a data set apart."
@@ -206,6 +213,7 @@ def _repr_markdown_(self: Interactions) -> str:
     head += f': {self.n_users:,} users × {self.n_items:,} items; {sizes}'
     return head + ''.join(f'\n\n* {n}' for n in self.notes)
 
+# %% ../nbs/06_interactions.ipynb #f7ead517
 @patch
 def __repr__(self: Interactions) -> str:
     return self._repr_markdown_().replace('**', '').replace('\n\n', '\n')
@@ -219,6 +227,7 @@ def _sha256(*parts: sp.csr_array | None) -> str:
         h.update(pairs if p is None else repr(p.shape).encode() + pairs)
     return h.hexdigest()
 
+# %% ../nbs/06_interactions.ipynb #b4ac7199
 @patch(as_prop=True)
 def sha256(self: Interactions) -> str:
     "Hexadecimal hash of the three matrices, whatever file their pairs came from."
@@ -234,6 +243,7 @@ def _utc(col, arg: str):
     if index.tz is not None: index = index.tz_convert('UTC').tz_localize(None)
     return index.to_numpy()
 
+# %% ../nbs/06_interactions.ipynb #429df065
 def _decimals(s, refuse: Callable) -> np.ndarray:
     "Decimal texts as floats, as long as those that differ stay different."
     import pandas as pd
@@ -245,6 +255,22 @@ def _decimals(s, refuse: Callable) -> np.ndarray:
     refuse(merged & lost, 'which a float64 cannot tell from another', valid)
     return values
 
+# %% ../nbs/06_interactions.ipynb #241873e2
+_DATE_TIME = (r'[0-9]{4}-[0-9]{2}-[0-9]{2}'
+              r'(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?)?')
+
+def _all_dates(s) -> bool:
+    "Are all texts ISO dates without a zone? One look at each is enough for these."
+    return all(x.str.fullmatch(_DATE_TIME).all() for x in (s[:1], s))
+
+def _iso_times(s, refuse: Callable):
+    "ISO dates, all with a zone or all without."
+    import pandas as pd
+    dates = pd.to_datetime(s, format='ISO8601', errors='coerce', utc=True)
+    refuse(dates.isna().to_numpy(), '', _TIMES)
+    return _utc(dates, 'time')
+
+# %% ../nbs/06_interactions.ipynb #d2bd5b94
 def _text_times(texts, refuse: Callable) -> np.ndarray:
     "Distinct texts as times."
     import pandas as pd
@@ -258,9 +284,7 @@ def _text_times(texts, refuse: Callable) -> np.ndarray:
     refuse(~iso if iso.any() else ~number, '', _TIMES)
     zone = s.str.fullmatch(_ZONE).to_numpy(bool)
     refuse(~zone & zone.any(), 'without a time zone, which others have', _TIMES)
-    dates = pd.to_datetime(s, format='ISO8601', errors='coerce', utc=True)
-    refuse(dates.isna().to_numpy(), '', _TIMES)
-    return _utc(dates, 'time')
+    return _iso_times(s, refuse)
 
 # %% ../nbs/06_interactions.ipynb #4f383a2c
 def _numeric_times(col, kinds: list, refuse: Callable) -> np.ndarray:
@@ -273,6 +297,25 @@ def _numeric_times(col, kinds: list, refuse: Callable) -> np.ndarray:
     refuse(~np.isfinite(out))
     return out
 
+# %% ../nbs/06_interactions.ipynb #e05b5e28
+def _exact_times(col, arg: str, refuse: Callable) -> np.ndarray:
+    "A plain column of one kind as times."
+    import pandas as pd
+    kinds = _kinds(col)
+    if kinds and set(kinds) <= {'date', 'datetime'}:
+        return _utc(pd.to_datetime(col) if 'date' in kinds else col, arg)
+    if kinds == ['str'] and _all_dates(col): return _iso_times(col, refuse)
+    if kinds == ['str']:
+        ids, texts = pd.factorize(col)
+        distinct = lambda bad, *rest: refuse(np.asarray(bad)[ids], *rest)
+        return _text_times(texts, distinct)[ids]
+    if kinds == ['int']:
+        return _integers(col.tolist(), arg) if col.dtype == object else col.to_numpy()
+    found = f'times of type {", ".join(kinds)}'
+    check(set(kinds) <= {'int', 'float'}, arg, found, _TIMES, TypeError)
+    return _numeric_times(col, kinds, refuse)
+
+# %% ../nbs/06_interactions.ipynb #ba2bd347
 def as_times(
     values,      # array, list or Series of numbers, dates, or texts of either
     arg: str,    # its name, for messages
@@ -282,8 +325,7 @@ def as_times(
     """Times that compare exactly as they were given.
 
     A `ValueError` for missing, infinite and inexact ones, a `TypeError` for mixed types
-    and those that are no times.
-    """
+    and those that are no times."""
     import pandas as pd
     col = _column(values, arg)
     def refuse(bad, what='', valid=_TIMES):
@@ -295,15 +337,62 @@ def as_times(
     plain = _plain(col)
     if isinstance(plain.dtype, pd.CategoricalDtype):
         plain = plain.astype(plain.cat.categories.dtype)
-    kinds = _kinds(plain)
-    if kinds in (['date'], ['date', 'datetime'], ['datetime']):
-        return _utc(pd.to_datetime(plain) if 'date' in kinds else plain, arg)
-    if kinds == ['str']:
-        ids, texts = pd.factorize(plain)
-        distinct = lambda bad, *rest: refuse(np.asarray(bad)[ids], *rest)
-        return _text_times(texts, distinct)[ids]
-    if kinds == ['int'] and plain.dtype == object: return _integers(plain.tolist(), arg)
-    if kinds == ['int']: return plain.to_numpy()
-    found = f'times of type {", ".join(kinds)}'
-    check(set(kinds) <= {'int', 'float'}, arg, found, _TIMES, TypeError)
-    return _numeric_times(plain, kinds, refuse)
+    return _exact_times(plain, arg, refuse)
+
+# %% ../nbs/06_interactions.ipynb #4a25a2a7
+_LINES = 'lines `user item item …` of integers ≥ 0'
+_AS_TABLE = ("; for `user item rating …` lines name the columns: "
+             "pd.read_csv(path, sep=' ', names=['user', 'item', 'rating', 'time'])")
+
+# %% ../nbs/06_interactions.ipynb #91e9f446
+def _line_at(data: bytes, at: int) -> int:
+    "The number of the line that has byte `at`."
+    return data.count(b'\n', 0, at) + 1
+
+def _refuse_byte(text: bytes, bad: np.ndarray, zero: np.ndarray, file: str) -> None:
+    "Refuse what is no integer: the first of the bytes `bad`, and of those in `zero`."
+    bad = np.concatenate([bad, zero])
+    if not len(bad): return
+    line = _line_at(text, bad.min())
+    shown = text.split(b'\n')[line - 1][:60].decode(errors='replace').strip()
+    valid = _LINES + ' without leading zeros' * (bad.min() in zero) + _AS_TABLE
+    check(False, file, f'{shown!r} in line {line}', valid)
+
+# %% ../nbs/06_interactions.ipynb #fc517a7a
+def _parse_lines(text: bytes, file: str) -> tuple[np.ndarray, np.ndarray]:
+    "All integers of a file of lines, and which are the first of their line."
+    text = text.replace(b'\r\n', b'\n')
+    raw = np.frombuffer(text, np.uint8)
+    blank = (raw == 32) | (raw == 9) | (raw == 10)
+    starts = np.flatnonzero(~blank & np.concatenate([[True], blank[:-1]]))
+    digit = (raw >= 48) & (raw <= 57)
+    zero = starts[raw[starts] == 48]
+    zero = zero[np.append(digit, False)[zero + 1]]
+    _refuse_byte(text, np.flatnonzero(~blank & ~digit), zero, file)
+    check(len(starts) > 0, file, 'an empty file', _LINES)
+    values = np.fromstring(text, np.int64, sep=' ')   # nothing but digits and blanks
+    valid = _LINES + ' < 2**63 - 1'
+    check(values.max() < 2**63 - 1, file, 'an id beyond 64 bits', valid)
+    line = np.searchsorted(np.flatnonzero(raw == 10), starts)
+    return values, np.concatenate([[True], line[1:] != line[:-1]])
+
+# %% ../nbs/06_interactions.ipynb #95cf1ce8
+def _is_table(values: np.ndarray, first: np.ndarray) -> bool:
+    "Do the lines look like `user item rating` or `user item rating time`?"
+    fields = np.diff(np.append(np.flatnonzero(first), len(values)))
+    if len(fields) < 2 or np.ptp(fields) or fields[0] not in (3, 4): return False
+    users, items, *rest = values.reshape(-1, fields[0]).T
+    ratings = [items.max() > 10 >= c.max() for c in rest]
+    times = [c.min() > 10**8 > items.max() for c in rest]
+    if len(np.unique(users)) < len(users): return True
+    return len(users) >= 10 and (any(ratings) or any(times))
+
+# %% ../nbs/06_interactions.ipynb #f37c5d7f
+def _pairs(values: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "(users, items), one entry a pair."
+    users = values[first][np.cumsum(first) - 1]
+    return users[~first], values[~first]
+
+def _read_lines(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    "(users, items) of a `user item item …` file, one entry a pair, duplicates kept."
+    return _pairs(*_parse_lines(path.read_bytes(), str(path)))

@@ -33,6 +33,7 @@ def _column(values, arg: str):
         return pd.Series(_untyped(values), dtype=object)
     return values if isinstance(values, pd.Series) else pd.Series(values)
 
+# %% ../nbs/05_labels.ipynb #6c114058
 def _plain(col):
     "A Series without missing values, a nullable or Arrow type made a plain one."
     import pandas as pd
@@ -45,7 +46,10 @@ def _plain(col):
 _OBJECTS = dict(   # the first that fits: a bool is an int, too
     bool=(bool, np.bool_), int=numbers.Integral, float=(float, np.floating),
     str=str, bytes=bytes, datetime=(datetime.datetime, np.datetime64))
+
 _NUMPY = dict(b='bool', i='int', u='int', f='float', M='datetime')
+
+# %% ../nbs/05_labels.ipynb #92a4d7f8
 KINDS = 'bool', 'int', 'str', 'bytes', 'datetime'   # of labels; floats become integers
 
 def _kind_of_type(t: type) -> str:
@@ -53,6 +57,7 @@ def _kind_of_type(t: type) -> str:
     found = (k for k, types in _OBJECTS.items() if issubclass(t, types))
     return next(found, t.__name__)
 
+# %% ../nbs/05_labels.ipynb #1938bf2d
 def _kinds(col) -> list[str]:
     "The kinds of values in a plain Series that is no category."
     import pandas as pd
@@ -79,6 +84,7 @@ def _floats(col) -> np.ndarray:
     types = map(np.dtype, set(map(type, col)))
     return np.array(col.tolist(), min(types))
 
+# %% ../nbs/05_labels.ipynb #34a6e386
 def _integers(values: list, arg: str) -> np.ndarray:
     "Python integers as an array of 64 bits."
     low, high = min(values), max(values)
@@ -94,6 +100,7 @@ def _texts(values: list, arg: str) -> np.ndarray:
         check(False, arg, ascii(e.object[e.start]), 'text that UTF-8 can write')
     return _untyped([str(v) for v in values])
 
+# %% ../nbs/05_labels.ipynb #e728c868
 def _dates(values, arg: str):
     "A Series of datetimes as an Index of one type."
     import pandas as pd
@@ -105,6 +112,7 @@ def _dates(values, arg: str):
         found = f'times that differ in kind ({e})'
         check(False, arg, found, 'times of one kind and zone')
 
+# %% ../nbs/05_labels.ipynb #b762a675
 def _exact(labels, kind: str, arg: str) -> np.ndarray:
     "Distinct labels, an Index of one kind, as an array that holds them exactly."
     if kind == 'str': return _texts(labels.tolist(), arg)
@@ -135,6 +143,7 @@ def _numbered(col):
     ids = [number.setdefault(v, len(number)) for v in col]
     return np.array(ids), pd.Index(list(number), dtype=object)
 
+# %% ../nbs/05_labels.ipynb #4908a431
 def _missing(col, arg: str, where: Callable | None) -> None:
     "Refuse missing values."
     missing = col.isna().to_numpy(dtype=bool)
@@ -144,6 +153,7 @@ def _missing(col, arg: str, where: Callable | None) -> None:
     found = f'{int(missing.sum())} missing values, first in {first}'
     check(False, arg, found, 'a label in every row')
 
+# %% ../nbs/05_labels.ipynb #ddb4103d
 def _one_kind(col, arg: str) -> str | None:
     "The kind of the labels in a plain Series; None if there are none."
     kinds = _kinds(col)
@@ -155,6 +165,7 @@ def _one_kind(col, arg: str) -> str | None:
     check(ours, arg, f'labels of type {", ".join(kinds)}', valid, TypeError)
     return kinds[0] if kinds else None
 
+# %% ../nbs/05_labels.ipynb #d9b96f75
 def encode(
     values,      # list, array, Index or Series of labels
     arg: str,    # its name, for messages
@@ -198,6 +209,7 @@ def as_labels(
         check(False, arg, found, 'distinct labels')
     return labels[ids]
 
+# %% ../nbs/05_labels.ipynb #16094e0a
 def label_kind(
     labels: np.ndarray | None,   # from `as_labels`; None: the ids are the labels
 ) -> str:                        # bool, int, str, bytes or datetime
@@ -225,6 +237,7 @@ def _spoiled(s, refuse: Callable) -> np.ndarray:
     refuse(huge, 'a fractional or huge number', valid)
     return _integers(values, '')
 
+# %% ../nbs/05_labels.ipynb #793c69aa
 def _meaning(names, refuse: Callable) -> np.ndarray:
     "Distinct fields of a column as labels: integers, or the texts themselves."
     import pandas as pd
@@ -245,6 +258,7 @@ def _meaning(names, refuse: Callable) -> np.ndarray:
     zero, digits = s.str.fullmatch('[+-]?0[0-9].*'), s.str.fullmatch('[+-]?[0-9]+')
     return texts if zero.any() or digits.all() else _spoiled(s, refuse)
 
+# %% ../nbs/05_labels.ipynb #21dce7ad
 def _text_labels(col, arg: str, where: Callable, token: bool) -> tuple:
     "(id of each row, ascending labels) of a column of fields."
     import pandas as pd
@@ -258,14 +272,9 @@ def _text_labels(col, arg: str, where: Callable, token: bool) -> tuple:
     mine, labels = encode(_meaning(names, refuse), arg)
     return mine[ids], labels
 
-def _labels(
-    col,                   # Series
-    arg: str,              # its name, for messages
-    where: Callable,       # row → where it is
-    text: bool = False,    # does it come from a text file?
-    token: bool = False,   # which says that these are no numbers?
-) -> tuple[np.ndarray, np.ndarray]:   # id of each row, ascending labels
-    "Number the rows of a label column, checked."
+# %% ../nbs/05_labels.ipynb #193f95e5
+def _labels(col, arg: str, where: Callable, text: bool = False, token: bool = False):
+    "(ids, labels) of a column, checked; from a `text` file, which may say `token`."
     fields = text and (token or _kinds(col) == ['str'])
     if fields: ids, labels = _text_labels(col.astype(str), arg, where, token)
     else: ids, labels = encode(col, arg, where)
@@ -289,6 +298,7 @@ def _sought(wanted, arg: str):
         col = pd.Series(_untyped(names[col.cat.codes]), dtype=object)
     return col, _one_kind(col, arg) if len(col) else None
 
+# %% ../nbs/05_labels.ipynb #b0295812
 def _positions(col, labels: np.ndarray, kind: str, arg: str) -> np.ndarray:
     "Where values stand among labels of the same kind; -1 where they do not."
     import pandas as pd
@@ -296,6 +306,7 @@ def _positions(col, labels: np.ndarray, kind: str, arg: str) -> np.ndarray:
     values = pd.Index(col.tolist(), dtype=object)   # int64 among uint64 would be floats
     return pd.Index(labels, dtype=object).get_indexer(values)
 
+# %% ../nbs/05_labels.ipynb #6236a841
 def label_ids(
     wanted,                # a label, or a list, array, Index or Series of them
     # (n,) the label of each id, from `as_labels`; None: the ids are the labels
@@ -334,6 +345,7 @@ def pack_labels(
     if kind == 'str': return dict(type='str', values=labels.tolist())
     return dict(type=str(labels.dtype), values=labels.tolist())
 
+# %% ../nbs/05_labels.ipynb #ac14987d
 def _pack_dates(labels: np.ndarray) -> dict:
     "Times as integers of their unit."
     import pandas as pd
@@ -347,6 +359,7 @@ def _zoned(values: list, dtype) -> np.ndarray:
     index = pd.DatetimeIndex(np.array(values, np.int64).view(f'M8[{dtype.unit}]'))
     return _untyped(index.tz_localize('UTC').tz_convert(dtype.tz))
 
+# %% ../nbs/05_labels.ipynb #7ee15960
 def _unpack(kind: str, values: list) -> np.ndarray:
     "The labels of a type; any exception if they are not."
     import pandas as pd
@@ -362,6 +375,7 @@ def _unpack(kind: str, values: list) -> np.ndarray:
     if labels.tolist() != values: raise OverflowError
     return labels
 
+# %% ../nbs/05_labels.ipynb #9d83a78e
 def unpack_labels(
     packed: dict | None,      # from `pack_labels`
     n: int,                   # how many there must be

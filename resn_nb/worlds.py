@@ -15,6 +15,61 @@ from fastcore.basics import patch
 from .core import check, check_integer, check_number
 from .interactions import Interactions, _distinct, _from_keys, _keys
 
+# %% ../nbs/07_worlds.ipynb #6dfb401b
+def _distinct_rows(keys, when, ratings, least: float | None, keep: str) -> tuple:
+    "The row that counts for each pair, and how many were dropped as duplicates."
+    import pandas as pd
+    enough = np.ones(len(keys), bool) if least is None else ratings >= least
+    rows = np.flatnonzero(enough) if keep == 'first' else np.arange(len(keys))
+    twin = pd.Series(keys[rows]).duplicated(keep=False).to_numpy()
+    single, rows = rows[~twin], rows[twin]
+    if when is not None: rows = rows[np.argsort(when[rows], kind='stable')]
+    twice = pd.Series(keys[rows]).duplicated(keep=keep).to_numpy()
+    kept = np.concatenate([single, rows[~twice]])
+    return kept[enough[kept]], int(twice.sum())
+
+# %% ../nbs/07_worlds.ipynb #0a78c3e8
+def _k_core(u: np.ndarray, i: np.ndarray, k: int) -> np.ndarray:
+    "Mask of the pairs left when users and items with fewer than `k` are gone."
+    keep = np.ones(len(u), bool)
+    while True:
+        nu = np.bincount(u[keep], minlength=u.max() + 1)
+        ni = np.bincount(i[keep], minlength=i.max() + 1)
+        new = keep & (nu[u] >= k) & (ni[i] >= k)
+        if (new == keep).all(): return keep
+        keep = new
+
+def _dense(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "`ids` renumbered without gaps, in ascending order, and the old id of each new one."
+    there = np.bincount(ids) > 0
+    return (np.cumsum(there) - 1)[ids], np.flatnonzero(there)
+
+# %% ../nbs/07_worlds.ipynb #687e8c42
+def _both_sides(keys, ratings, least: float) -> int:
+    "Number of pairs with ratings below and from `least` on."
+    import pandas as pd
+    high, low = (pd.unique(keys[m]) for m in (ratings >= least, ratings < least))
+    return int(pd.Series(high).isin(low).sum())
+
+# %% ../nbs/07_worlds.ipynb #9df01737
+def _rating_notes(keys, ratings, least: float | None, keep: str, name: str) -> list:
+    "What to know of ratings that were made interactions."
+    zeros = int((ratings == 0).sum())
+    found = f'{name}: {zeros:,} ratings of 0 count as interactions'
+    if least is None: return [f'{found}; min_rating leaves them out'] if zeros else []
+    rule = dict(first='any high rating counts', last='the last rating counts')[keep]
+    both = _both_sides(keys, ratings, least)
+    found = f'{name}: {both:,} pairs have ratings on both sides of {least:g}'
+    return [f'{found}; {rule}'] if both else []
+
+# %% ../nbs/07_worlds.ipynb #b2c8db1a
+def _time_notes(when: np.ndarray) -> list[str]:
+    "Are there ties?"
+    import pandas as pd
+    n, moments = len(when), pd.Series(when).nunique()
+    found = f'time: {n:,} interactions at {moments:,} distinct times'
+    return [f'{found}; ties are cut by user and item id'] if moments < n else []
+
 # %% ../nbs/07_worlds.ipynb #b392e269
 def _pool(x: Interactions) -> np.ndarray:
     "All pairs of `x`, ascending keys."
@@ -26,6 +81,7 @@ def _check_split(x, valid: float, test: float, seed: int = 0) -> None:
     check(isinstance(x, Interactions), 'x', type(x).__name__, 'Interactions', TypeError)
     _check_shares(valid, test, seed)
 
+# %% ../nbs/07_worlds.ipynb #5feca678
 def _check_shares(valid: float, test: float, seed: int) -> None:
     "Refuse shares, and a seed, that are none."
     both = check_number('valid', valid, 0, 1) + check_number('test', test, 0, 1)
@@ -39,6 +95,7 @@ def _times(x: Interactions, keys: np.ndarray) -> np.ndarray | None:
     at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
     return x.time[at] if (known[at] == keys).all() else None
 
+# %% ../nbs/07_worlds.ipynb #d2317e0e
 def _parted(
     x: Interactions,
     keys: np.ndarray,          # all pairs of `x`, ascending
@@ -125,6 +182,7 @@ def _tied(t: np.ndarray, order: np.ndarray, cuts) -> list[str]:
             notes.append(f'time: {many} share that of a cut, {at}: their ids decide')
     return notes
 
+# %% ../nbs/07_worlds.ipynb #8eab66c7
 def _new_users(x: Interactions, shares: tuple) -> list[str]:
     "Notes of the users that train does not have; refused if a part has no other."
     notes, trained = [], np.diff(x.train.indptr) > 0
@@ -202,6 +260,7 @@ def _check_ids(arg: str, ids, n: int) -> np.ndarray:
     if a.size: check(bool(0 <= a.min() and a.max() < n), arg, ids, f'ids below {n:,}')
     return a.astype(np.int64, copy=False)
 
+# %% ../nbs/07_worlds.ipynb #0895aa89
 @dataclass(frozen=True, eq=False, repr=False)
 class World:
     "Latent truth behind a simulated log."
@@ -255,6 +314,7 @@ class Simulated(Interactions):
 # %% ../nbs/07_worlds.ipynb #fba9bb44
 _SHOWN = 60.   # random items that a user is shown for the test under uniform exposure
 
+# %% ../nbs/07_worlds.ipynb #54723c40
 def observe(
     w: World,
     rng,                        # numpy Generator: of the log and of the uniform test
@@ -295,6 +355,7 @@ def _world(n, m, alpha, per_user, factors, merit, rng) -> World:
     activity = np.maximum(rng.lognormal(-.32, .8, n) * per_user * 5.6, 10)
     return World(theta, phi, .7 * quality - 2, exposure / exposure.sum(), activity)
 
+# %% ../nbs/07_worlds.ipynb #ffd441e3
 def simulate(
     n_users: int = 2000,        # ≥ 1
     n_items: int = 1000,        # ≥ 1
