@@ -36,7 +36,7 @@ def _scale_of(X: Tensor, arg: str) -> float:
     check(math.isfinite(largest), arg, 'NaN or infinite entries', 'finite numbers')
     return 2. ** -max(-1022, math.frexp(largest)[1])
 
-# %% ../nbs/22_shrink.ipynb #7360fa11
+# %% ../nbs/22_shrink.ipynb #8f589ac8
 def _blockwise_triangle(X: Tensor, scale: float = 1., rows: int = 1 << 15) -> Tensor:
     "R of a thin QR of `scale · X`, block by block; (≤ d, d) float64, on the CPU."
     R = X.new_empty(0, X.shape[1], dtype=torch.float64)
@@ -44,7 +44,7 @@ def _blockwise_triangle(X: Tensor, scale: float = 1., rows: int = 1 << 15) -> Te
         R = torch.linalg.qr(torch.cat([R, x.double() * scale]), mode='r').R
     return R.cpu()
 
-# %% ../nbs/22_shrink.ipynb #9178e67a
+# %% ../nbs/22_shrink.ipynb #5ecbcbe9
 def _transform(R: Tensor, S: Tensor, g: Tensor) -> Tensor:   # (d, d)
     "T of the equation above, from the triangles of U and V and γ₁ … γₖ."
     A, s, Bt = torch.linalg.svd(R @ S.T, full_matrices=False)
@@ -63,7 +63,7 @@ def _check_factors(U, V) -> None:
     of = lambda X: f'{X.dtype} on {X.device}, {X.shape[1]} columns'
     check(of(U) == of(V), 'V', of(V), f'{of(U)}, as in U')
 
-# %% ../nbs/22_shrink.ipynb #6233463b
+# %% ../nbs/22_shrink.ipynb #640bb019
 @torch.no_grad()
 def shrink(
     U: Tensor,       # (n, d) user factors, float32 or float64
@@ -124,7 +124,7 @@ def _gammas_to_try(gammas, top: int, d: int) -> list[float]:
     for g in gammas: _gamma_values(g, top, d)
     return list(gammas)
 
-# %% ../nbs/22_shrink.ipynb #22737e10
+# %% ../nbs/22_shrink.ipynb #ad1f972b
 def _curve_row(rec, gamma: float, k: int, top: int, say: bool) -> dict:
     "NDCG and popular ratio on validation of a model shrunk by γ; test is not there."
     from resn_nb.data import Interactions
