@@ -26,7 +26,7 @@ def _sparse_ones(C: sp.csr_array, dtype, device) -> Tensor:   # (n, m), entries 
     return torch.sparse_csr_tensor(to(C.indptr), to(C.indices), ones, C.shape,
                                    check_invariants=False)
 
-# %% ../nbs/23_als.ipynb #aaabf943
+# %% ../nbs/23_als.ipynb #69260044
 def _block_gram(X: Tensor, Y: Tensor, rows: int = 1 << 15) -> Tensor:   # (d, d)
     "XᵀY in float64 on the CPU, in blocks of rows."
     blocks = zip(X.split(rows), Y.split(rows))
@@ -133,7 +133,7 @@ class _GramRoot:
         self.e = e2.clamp(min=0).sqrt()
         self.R = self.e[:, None] * self.E.T
 
-# %% ../nbs/23_als.ipynb #68c74448
+# %% ../nbs/23_als.ipynb #65134c98
 def _clip_spectrum(
     X: Tensor,      # (n, d) rows that solve with the mixture Ω held
     omega: Tensor,  # Ω (d, d)
@@ -160,7 +160,7 @@ class _Along(NamedTuple):
     loss: tuple[float, float, float]        # a, b, c
     grams: tuple[Tensor, Tensor, Tensor]    # of X, of X with D (both ways), of D
 
-# %% ../nbs/23_als.ipynb #15119bdb
+# %% ../nbs/23_als.ipynb #27bf6488
 def _line_search(along: _Along, root: _GramRoot, beta: float) -> float:
     "The t in [0, 1] where a + bt + ct² + β σ₁²(t), which is convex, is least."
     (_, b, c), (XX, XD, DD), R = *along, root.R
@@ -255,13 +255,13 @@ def _check_sizes(dim, steps, seed) -> None:
     check_integer('steps', steps, 1, 1000)
     check_integer('seed', seed, 0, 2**63 - 1)
 
-# %% ../nbs/23_als.ipynb #b4db81b9
+# %% ../nbs/23_als.ipynb #c7bc1300
 def _check_weights(beta, reg, alpha) -> None:
     check_number('beta', beta, 0, 1e12)
     check_number('alpha', alpha, 0, 1e12)
     check_number('reg', reg, 0, 1e12, open=True)
 
-# %% ../nbs/23_als.ipynb #1c288b21
+# %% ../nbs/23_als.ipynb #26f5a22e
 def _checked_device(exact, safe, device, dtype) -> torch.device:
     "The device by its name; the switches and the type are checked with it."
     for arg, v in (('exact', exact), ('safe', safe)):
@@ -282,14 +282,14 @@ def _solve_rows(self: ALS, side: _RowSystems, X: Tensor, N: Tensor) -> tuple:
     new = _exact_rows(side, G)
     return new, side.times(X), side.times(new)
 
-# %% ../nbs/23_als.ipynb #70cb9f1a
+# %% ../nbs/23_als.ipynb #4a3cf06f
 def _mean_curvature(new: Tensor, AT: Tensor, held: _GramRoot) -> float:
     "The loss's mean curvature along the solution; 1 where that is nothing."
     size = (held.gram * _block_gram(new, new)).sum().item()      # ‖UVᵀ‖²
     h = _entry_sum(new, AT) / size if size else 0.
     return h if 0 < h < math.inf else 1.
 
-# %% ../nbs/23_als.ipynb #c5a4b540
+# %% ../nbs/23_als.ipynb #1e1f48b5
 def _segment(side: _RowSystems, gram: Tensor, X, new, AX, AT) -> _Along:
     "The way from X to `new`, with `gram` = XᵀX, AX = 𝒜(X) and AT = 𝒜(new)."
     D, AD = new - X, AT - AX
@@ -297,7 +297,7 @@ def _segment(side: _RowSystems, gram: Tensor, X, new, AX, AT) -> _Along:
     XD = _block_gram(X, D)
     return _Along((a, b, _entry_sum(D, AD)), (gram, XD + XD.T, _block_gram(D, D)))
 
-# %% ../nbs/23_als.ipynb #623db514
+# %% ../nbs/23_als.ipynb #380979c1
 def _proposal(self: ALS, k: int) -> tuple[Tensor, Tensor | None, _Along]:
     "Solve and clip: new factors of side k, their mixture (None: not clipped), the way."
     side, X, held = self.sides[k], self.factors[k], self.roots[1 - k]
@@ -309,7 +309,7 @@ def _proposal(self: ALS, k: int) -> tuple[Tensor, Tensor | None, _Along]:
         AT = side.times(new)
     return new, omega, _segment(side, self.roots[k].gram, X, new, AX, AT)
 
-# %% ../nbs/23_als.ipynb #d12798cc
+# %% ../nbs/23_als.ipynb #859010cb
 def _objective_at(self: ALS, k: int, along: _Along, t: float, sigma1: float) -> float:
     "F on the segment, where σ₁ is known: ridge of the side held, loss, penalty."
     held, (a, b, c) = self.roots[1 - k], along.loss
@@ -350,7 +350,7 @@ def _balance_sides(self: ALS) -> None:
     change = float(sum(r.gram.trace() for r in self.roots) - before)
     self.log[-1]['objective'] += self.sides[0].reg * change
 
-# %% ../nbs/23_als.ipynb #5dd8bbc0
+# %% ../nbs/23_als.ipynb #04b5bc52
 @patch
 def sweep(self: ALS,
     n: int = 1,   # how many, 1 … 100,000
@@ -368,7 +368,7 @@ def state(self: ALS) -> dict[str, Tensor]:
     "What a continued run needs, bit for bit."
     return dict(U=self.U, V=self.V, omega=self.omega)
 
-# %% ../nbs/23_als.ipynb #132c8e7f
+# %% ../nbs/23_als.ipynb #d8c66e55
 @patch
 def load(self: ALS,
     state: dict[str, Tensor],   # as from `state()` of a run with the same options

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Prior', 'PD', 'PDA', 'MACR', 'distance_correlation', 'DICE', 'InvCF']
 
-# %% ../nbs/34_causes.ipynb #333b7863
+# %% ../nbs/34_causes.ipynb #1eb2ccf6
 from dataclasses import dataclass, replace
 from operator import add
 from typing import ClassVar, NamedTuple
@@ -62,7 +62,7 @@ class PD(Method):
         click = lambda s, items: (F.elu(s) + 1) * m[items]
         return base(click(batch.pos, batch.items), click(batch.neg, batch.negatives))
 
-# %% ../nbs/34_causes.ipynb #b16ac0ef
+# %% ../nbs/34_causes.ipynb #9719e89d
 @method('pda', grid=dict(
     # authors: best 0.16, 0.22, and inject = gamma
     loss=['bpr', 'softmax'], gamma=[.05, .1, .2], inject=[None, .05]))
@@ -128,7 +128,7 @@ def distance_correlation(
     both, own = (A * B).mean().clamp(min=0), (A * A).mean() * (B * B).mean()
     return (both + 1e-12).sqrt() / (own + 1e-12).sqrt().sqrt()
 
-# %% ../nbs/34_causes.ipynb #affb3f08
+# %% ../nbs/34_causes.ipynb #9f56461e
 def _centred_distances(x: Tensor) -> Tensor:   # (k, k)
     "Distances of rows, less their means; the 1e-8 is for the gradient of equal rows."
     sq = x.square().sum(1)
@@ -197,7 +197,7 @@ def _count_index(x) -> tuple[Tensor, int]:
 
 def _squared_norms(X: Tensor) -> Tensor: return X.square().sum(1)
 
-# %% ../nbs/34_causes.ipynb #539b5a37
+# %% ../nbs/34_causes.ipynb #f2cd1bb4
 class _PopularityScores(NamedTuple):
     "Popularity vectors of a batch: their scores, squared norms, and whose they are."
     table: Tensor   # scores of each user's count with each item's

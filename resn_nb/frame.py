@@ -96,7 +96,7 @@ class Method:
         "β, where the method adds β σ₁² of the raw scores to the loss and no more."
         return None if changed_steps(self) else 0.
 
-# %% ../nbs/32_frame.ipynb #811a7d4a
+# %% ../nbs/32_frame.ipynb #2e3c06bf
 STEPS = ('modules', 'at', 'negatives', 'loss', 'penalty')   # hooks of gradient steps
 
 def changed_steps(
@@ -111,14 +111,14 @@ def fixed():   # a tensor that `setup` fills in
     "A field that is no option and takes no part in comparisons."
     return field(default=None, compare=False, repr=False, kw_only=True)
 
-# %% ../nbs/32_frame.ipynb #c823ca70
+# %% ../nbs/32_frame.ipynb #3ae05a1b
 def options_of(
     method,         # a method or its class
 ) -> list[str]:
     "Names of a method's options: its fields without those that `setup` fills in."
     return [f.name for f in fields(method) if f.compare] if is_dataclass(method) else []
 
-# %% ../nbs/32_frame.ipynb #bc5e4e37
+# %% ../nbs/32_frame.ipynb #e3958f2a
 def placed(
     method: Method, # anything that is no dataclass comes back as it is
     device,         # as for torch
@@ -143,7 +143,7 @@ def check_option(
     own = isinstance(value, (int, float)) and not (whole and abs(value) >= 2**63)
     check(own, arg, value, 'a float, or an int below 2⁶³')
 
-# %% ../nbs/32_frame.ipynb #b1a6f4ac
+# %% ../nbs/32_frame.ipynb #3bde5f47
 def check_switch(
     arg: str,           # the option's name
     value,              # what it was
@@ -180,7 +180,7 @@ def grid(
     g = choose(GRIDS, method, 'method')
     return [dict(method=method, **dict(zip(g, v))) for v in product(*g.values())]
 
-# %% ../nbs/32_frame.ipynb #77ef0004
+# %% ../nbs/32_frame.ipynb #d1562c91
 method('none', grid=dict(loss=['mse', 'bce', 'bpr', 'softmax']))(Method)
 
 # %% ../nbs/32_frame.ipynb #5fd60625
@@ -194,7 +194,7 @@ def _brought_method(method, options: dict) -> Method:
     check(not options, 'options', ', '.join(options), valid)
     return method
 
-# %% ../nbs/32_frame.ipynb #b2f88a9b
+# %% ../nbs/32_frame.ipynb #5f2a0bcb
 def make_method(
     method: str | Method,   # a name in `METHODS`, or an object with the hooks
     **options,              # the method's fields
@@ -209,7 +209,7 @@ def make_method(
     for k in options: check(k in known, 'option', k, valid)
     return cls(**options)
 
-# %% ../nbs/32_frame.ipynb #f4a392bd
+# %% ../nbs/32_frame.ipynb #7f34e786
 def _check_activation(activation, norm: str, through: bool) -> None:
     "None or 'sigmoid', with a norm and a gradient that it can have."
     raw = activation is None
@@ -264,7 +264,7 @@ class Shrink(Method):
     def finish(self, U: Tensor, V: Tensor, model: nn.Module | None) -> Pair:
         return shrink(U, V, self.gamma, self.top)
 
-# %% ../nbs/32_frame.ipynb #818e5ed5
+# %% ../nbs/32_frame.ipynb #cf5fe508
 def closed_form(
     method: Method,   # or an object with its hooks
     name: str,        # by which it was asked for, for the message

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 import torch
 
 from .core import check, check_integer
-from .data import Interactions, _keys
+from .interactions import Interactions, _keys
 
 # %% ../nbs/28_lists.ipynb #9240d9bc
 def _cut_ties(
@@ -28,7 +28,7 @@ def _cut_ties(
     ids = torch.arange(m, dtype=torch.int32, device=s.device)
     return torch.where(s > kth, 1, torch.where(s == kth, -ids, -m)).topk(k).indices
 
-# %% ../nbs/28_lists.ipynb #4ab2b9cf
+# %% ../nbs/28_lists.ipynb #e3b42290
 def _best_items(
     s: torch.Tensor,  # (b, m) scores; -inf: not a candidate
     k: int,
@@ -72,7 +72,7 @@ def _integer_array(x, arg: str, valid: str) -> np.ndarray:
     check(integers, arg, f'{a.dtype} of shape {a.shape}', valid)
     return a
 
-# %% ../nbs/28_lists.ipynb #c248619c
+# %% ../nbs/28_lists.ipynb #a76e9dba
 def _user_ids(users, n: int) -> np.ndarray:  # (b,) int64
     "User ids; all of them for None."
     if users is None: return np.arange(n)
@@ -142,7 +142,7 @@ def _mask_seen(s: torch.Tensor, seen: sp.csr_array, users: np.ndarray) -> torch.
     s[at] = float('-inf')
     return s
 
-# %% ../nbs/28_lists.ipynb #a8843163
+# %% ../nbs/28_lists.ipynb #7921f739
 def _adjusted_scores(adjust, s: torch.Tensor, users: torch.Tensor) -> torch.Tensor:
     "`adjust(s, users)`, with its shape and type checked."
     x, wanted = adjust(s, users), tuple(s.shape)
@@ -154,7 +154,7 @@ def _adjusted_scores(adjust, s: torch.Tensor, users: torch.Tensor) -> torch.Tens
     check(fits, 'adjust', f'{x.dtype} on {x.device}', valid)
     return x.contiguous()   # an expanded tensor cannot be masked
 
-# %% ../nbs/28_lists.ipynb #70510735
+# %% ../nbs/28_lists.ipynb #b1952d8f
 def _seen_pairs(seen, n: int, m: int) -> sp.csr_array | None:
     "What must not be recommended, as sorted pairs; of the shape of the factors."
     shape = seen.shape if sp.issparse(seen) else (n, m)
@@ -162,7 +162,7 @@ def _seen_pairs(seen, n: int, m: int) -> sp.csr_array | None:
     check(fits, 'U, V', found, f'the shape of the interactions, {shape}')
     return None if seen is None else _sorted_pairs(seen, (n, m), 'seen')
 
-# %% ../nbs/28_lists.ipynb #d983c23e
+# %% ../nbs/28_lists.ipynb #50fd8a1e
 def _block_scores(U, V, ids, equal, adjust, out) -> torch.Tensor:   # (b, m), in `out`
     "Scores of the users `ids`; those of equal items equal, then adjusted."
     users, (later, first) = torch.from_numpy(ids).to(U.device), equal
@@ -213,7 +213,7 @@ def _check_interactions(data) -> None:
     kind = type(data).__name__
     check(isinstance(data, Interactions), 'data', kind, '`Interactions`', TypeError)
 
-# %% ../nbs/28_lists.ipynb #b90bfbc0
+# %% ../nbs/28_lists.ipynb #b19da0b5
 def cold_users(data: Interactions) -> np.ndarray:  # bool, (n_users,)
     "Which users have no interaction in train: a model has learned nothing of them."
     _check_interactions(data)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .core import check, register
 
-# %% ../nbs/30_losses.ipynb #27d3fb58
+# %% ../nbs/30_losses.ipynb #f4e7b696
 def _check_pairs(train) -> None:
     "Training pairs are compressed rows, sorted, each pair once."
     csr, valid = sp.issparse(train) and train.format == 'csr', 'a scipy CSR matrix'
@@ -57,7 +57,7 @@ class Positives:
 
     def negatives(self,
         users: Tensor,                             # (K,) ids, repeated as wanted
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | None = None,  # of the draws
     ) -> Tensor:                                   # (K,) items
         "For each entry an item, uniform among those the user has not interacted with."
         here = dict(generator=generator, device=users.device)
@@ -91,13 +91,13 @@ def _row_pointers(index: Tensor, n: int) -> Tensor:
     "Row pointers (n+1,) of ascending row indices."
     return torch.cat([index.new_zeros(1), torch.bincount(index, minlength=n).cumsum(0)])
 
-# %% ../nbs/30_losses.ipynb #f97fa24a
+# %% ../nbs/30_losses.ipynb #2e7effc8
 def _distinct_pairs(rows: Tensor, cols: Tensor, m: int) -> tuple:   # rows, cols, where
     "Each pair once, in order, and where the pairs given are among them."
     pairs, where = torch.unique(rows * m + cols, return_inverse=True)
     return pairs // m, pairs % m, where
 
-# %% ../nbs/30_losses.ipynb #d0e4eef9
+# %% ../nbs/30_losses.ipynb #4b6afa28
 def _pattern_by_column(crow: Tensor, cols: Tensor, shape) -> tuple:
     "The same pattern by column: (column pointers, row of each entry, order)."
     if cols.is_cuda:
@@ -115,7 +115,7 @@ def _sparse_pattern(pointers: Tensor, index: Tensor, values: Tensor, shape) -> T
     parts = pointers, index, values
     return torch.sparse_csr_tensor(*parts, shape, check_invariants=False)
 
-# %% ../nbs/30_losses.ipynb #073d2f6d
+# %% ../nbs/30_losses.ipynb #9020ceaa
 class _PairScores(torch.autograd.Function):
     "Scores of a sparse pattern of U Vᵀ; backward as two sparse × dense products."
     @staticmethod
@@ -140,7 +140,7 @@ def _repeats_harm(U: Tensor) -> bool:
     "Must each pair be scored once? cuSPARSE promises nothing about repeated indices."
     return U.is_cuda
 
-# %% ../nbs/30_losses.ipynb #13713f47
+# %% ../nbs/30_losses.ipynb #00bc028e
 def pair_scores(
     U: Tensor,      # (b, d) factors of the batch's users
     V: Tensor,      # (m, d) factors of all items
@@ -187,18 +187,18 @@ def batch_of(
     s = s.view(-1, each)
     return Batch(users, rows, items, negatives, U, V, s[:, 0], s[:, 1:])
 
-# %% ../nbs/30_losses.ipynb #3bee98d5
+# %% ../nbs/30_losses.ipynb #4936a47e
 def uniform(
     positives: Positives,                # of the training part
     users: Tensor,                       # (P,) ids
     items: Tensor,                       # (P,) a positive of each; not looked at
     n: int,                              # negatives for each
-    generator: torch.Generator | None,
+    generator: torch.Generator | None,   # of the draws
 ) -> Tensor:                             # (P, n) items
     "Uniform draws from what each user has not met; methods may bring another rule."
     return positives.negatives(users.repeat_interleave(n), generator).view(-1, n)
 
-# %% ../nbs/30_losses.ipynb #07457341
+# %% ../nbs/30_losses.ipynb #e69e5b58
 def draw(
     model,                                     # with .embeddings()
     positives: Positives,                      # of the training part
@@ -221,7 +221,7 @@ def _pair_sum(t: Tensor, weight: Tensor | None) -> Tensor:
 # name → function(pos (P,), neg (P, N), weight (P,) | None): a sum over the pairs
 LOSSES: dict[str, Callable[..., Tensor]] = {}
 
-# %% ../nbs/30_losses.ipynb #294a8738
+# %% ../nbs/30_losses.ipynb #597e8f91
 @register(LOSSES, 'mse')
 def mse(
     pos: Tensor,                   # (P,) scores of positives
@@ -232,7 +232,7 @@ def mse(
     missed, wrong = (-pos).sigmoid(), neg.sigmoid()
     return _pair_sum(missed.square(), weight) + _pair_sum(wrong.square(), weight)
 
-# %% ../nbs/30_losses.ipynb #a3d1c23c
+# %% ../nbs/30_losses.ipynb #7946d9bb
 @register(LOSSES, 'bce')
 def bce(
     pos: Tensor,                   # (P,) scores of positives
@@ -242,7 +242,7 @@ def bce(
     "Binary cross-entropy (He et al. 2017)."
     return _pair_sum(F.softplus(-pos), weight) + _pair_sum(F.softplus(neg), weight)
 
-# %% ../nbs/30_losses.ipynb #dd94dbb9
+# %% ../nbs/30_losses.ipynb #0d3784fe
 @register(LOSSES, 'bpr')
 def bpr(
     pos: Tensor,                   # (P,) scores of positives
@@ -252,7 +252,7 @@ def bpr(
     "Bayesian personalised ranking (Rendle et al. 2009)."
     return _pair_sum(F.softplus(neg - pos[:, None]), weight)
 
-# %% ../nbs/30_losses.ipynb #73582122
+# %% ../nbs/30_losses.ipynb #738289e2
 @register(LOSSES, 'softmax')
 def softmax(
     pos: Tensor,                   # (P,) scores of positives

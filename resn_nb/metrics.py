@@ -7,7 +7,7 @@ __all__ = ['METRICS', 'ndcg', 'recall', 'precision', 'hit', 'group_shares', 'pop
            'novelty', 'diversity', 'serendipity', 'ndcg_unpopular', 'miscalibration', 'evaluate',
            'intra_list_diversity', 'Lists', 'cold_users', 'popular_lists', 'topk']
 
-# %% ../nbs/29_metrics.ipynb #519135c6
+# %% ../nbs/29_metrics.ipynb #74d675fd
 import contextlib, sys
 from typing import Callable
 
@@ -16,13 +16,13 @@ import scipy.sparse as sp
 import torch
 
 from .core import check, check_integer, choose, named, register
-from .data import Interactions, _keys, gini
+from .interactions import Interactions, _keys, gini
 from .lists import (
     Lists, _check_interactions, _checked_lists, cold_users, popular_lists, topk)
 
 _all_ = ['Lists', 'cold_users', 'popular_lists', 'topk']
 
-# %% ../nbs/29_metrics.ipynb #676edf0a
+# %% ../nbs/29_metrics.ipynb #0402e257
 METRICS: dict[str, Callable[[Lists], float | list]] = {}
 
 # %% ../nbs/29_metrics.ipynb #508c6168
@@ -32,27 +32,27 @@ def _mean_ndcg(hits: np.ndarray, n_relevant: np.ndarray) -> float:  # (N, k), (N
     ideal = gain.cumsum()[np.minimum(n_relevant, len(gain)) - 1]
     return float((hits @ gain / ideal).mean())
 
-# %% ../nbs/29_metrics.ipynb #bfa9df19
+# %% ../nbs/29_metrics.ipynb #a55e8c42
 @register(METRICS, 'ndcg')
-def ndcg(l: Lists) -> float:
+def ndcg(l: Lists) -> float:   # 0 … 1
     "Normalised discounted cumulative gain (Järvelin & Kekäläinen 2002), see above."
     return _mean_ndcg(l.hits, l.n_relevant)
 
 # %% ../nbs/29_metrics.ipynb #25b8b225
 @register(METRICS, 'recall')
-def recall(l: Lists) -> float:
+def recall(l: Lists) -> float:   # 0 … 1
     "Share of each user's test items that the list holds; denominator |T_u|."
     return float((l.hits.sum(1) / l.n_relevant).mean())
 
 # %% ../nbs/29_metrics.ipynb #783ecefb
 @register(METRICS, 'precision')
-def precision(l: Lists) -> float:
+def precision(l: Lists) -> float:   # 0 … 1
     "Share of the k slots that hit."
     return float(l.hits.mean())
 
 # %% ../nbs/29_metrics.ipynb #e7bcb875
 @register(METRICS, 'hit')
-def hit(l: Lists) -> float:
+def hit(l: Lists) -> float:   # 0 … 1
     "Share of users with at least one hit."
     return float(l.hits.any(1).mean())
 
@@ -64,25 +64,25 @@ def group_shares(l: Lists) -> list[float]:  # least … most popular group, sums
 
 # %% ../nbs/29_metrics.ipynb #f7c43ee7
 @register(METRICS, 'popular_ratio')
-def popular_ratio(l: Lists) -> float:
+def popular_ratio(l: Lists) -> float:   # 0 … 1
     "Share of the filled slots that the most popular group gets."
     return group_shares(l)[-1]
 
 # %% ../nbs/29_metrics.ipynb #ac4a4260
 @register(METRICS, 'arp')
-def arp(l: Lists) -> float:
+def arp(l: Lists) -> float:   # interactions
     "Average recommendation popularity: mean train count of the listed items."
     return l.mean(l.popularity)
 
 # %% ../nbs/29_metrics.ipynb #95899211
 @register(METRICS, 'gini')
-def slot_gini(l: Lists) -> float:
+def slot_gini(l: Lists) -> float:   # 0 … 1
     "Gini coefficient of the slots over all items, cold ones included."
     return gini(l.slots)
 
 # %% ../nbs/29_metrics.ipynb #8391bdf3
 @register(METRICS, 'coverage')
-def coverage(l: Lists) -> float:
+def coverage(l: Lists) -> float:   # 0 … 1
     "Share of all items that are in at least one list (Ge et al. 2010)."
     return float((l.slots > 0).mean())
 
@@ -94,7 +94,7 @@ def novelty(l: Lists) -> float:  # bits
 
 # %% ../nbs/29_metrics.ipynb #b54b9031
 @register(METRICS, 'diversity')
-def diversity(l: Lists) -> float:
+def diversity(l: Lists) -> float:   # 0 … 1
     "1 - mean cosine between the lists of two users (Zhou et al. 2010), see above."
     size = l.filled.sum(1, keepdims=True)
     N = int((size > 0).sum())
@@ -104,7 +104,7 @@ def diversity(l: Lists) -> float:
 
 # %% ../nbs/29_metrics.ipynb #68469dac
 @register(METRICS, 'serendipity')
-def serendipity(l: Lists) -> float:
+def serendipity(l: Lists) -> float:   # 0 … 1
     "Share of the k slots with a hit not among the user's k most popular unseen items."
     m, rank = l.data.n_items, np.empty(l.data.n_items, np.int64)
     rank[np.argsort(-l.popularity, kind='stable')] = np.arange(m)
@@ -115,7 +115,7 @@ def serendipity(l: Lists) -> float:
 
 # %% ../nbs/29_metrics.ipynb #bcd39464
 @register(METRICS, 'ndcg_unpopular')
-def ndcg_unpopular(l: Lists) -> float:
+def ndcg_unpopular(l: Lists) -> float:   # 0 … 1
     "NDCG of test items outside the most popular group, over users who have such."
     rare = l.group < l.n_groups - 1
     n = (l.relevant @ rare.astype(float))[l.users].astype(int)
@@ -128,11 +128,11 @@ def _row_shares(rows: np.ndarray, group: np.ndarray, shape: tuple) -> np.ndarray
     counts = np.bincount(rows * g + group, minlength=N * g).reshape(shape)
     with np.errstate(invalid='ignore'): return counts / counts.sum(1, keepdims=True)
 
-# %% ../nbs/29_metrics.ipynb #0d968d8c
+# %% ../nbs/29_metrics.ipynb #aa1e04e0
 def _entropy_bits(p: np.ndarray) -> np.ndarray:  # (N, g) → (N,) bits
     return -(p * np.log2(np.where(p > 0, p, 1))).sum(1)
 
-# %% ../nbs/29_metrics.ipynb #9e341165
+# %% ../nbs/29_metrics.ipynb #8ed0ad25
 @register(METRICS, 'miscalibration')
 def miscalibration(l: Lists) -> float:  # bits, 0 … 1
     "Mean Jensen–Shannon divergence between the popularity groups of history and list."
@@ -206,7 +206,7 @@ def _note_cold(n: int, n_asked: int, split: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr is not None: print(text, file=sys.stderr)
 
-# %% ../nbs/29_metrics.ipynb #ac7a3bb5
+# %% ../nbs/29_metrics.ipynb #de265b11
 def _metric_entry(metric) -> tuple[str, Callable]:
     "Name and function of one metric: a name in METRICS, or a function of one's own."
     if callable(metric): return named(METRICS, metric, 'metrics')

@@ -20,7 +20,7 @@ from .core import check, check_integer, check_number, named, register
 from .data import Interactions
 from .losses import LOSSES, Batch, Positives, draw
 
-# %% ../nbs/31_models.ipynb #826d3083
+# %% ../nbs/31_models.ipynb #32384ca6
 class Backbone(nn.Module):
     "A model of factors: the base of all backbones, with the defaults of their hooks."
     def embeddings(self) -> tuple[Tensor, Tensor]:   # (n_users, d), (n_items, d)
@@ -44,7 +44,7 @@ class Backbone(nn.Module):
     ) -> None:
         "Draw what is random in the next epoch from this generator."
 
-# %% ../nbs/31_models.ipynb #3756f696
+# %% ../nbs/31_models.ipynb #3243f2ff
 def own_hook(
     model: nn.Module,
     name: str,           # auxiliary, decay or reseed
@@ -67,7 +67,7 @@ def _check_log(data) -> None:
     kind = type(data).__name__
     check(isinstance(data, Interactions), 'data', kind, '`Interactions`', TypeError)
 
-# %% ../nbs/31_models.ipynb #4a08b8e2
+# %% ../nbs/31_models.ipynb #460699ac
 def _initial_tables(data: Interactions, dim: int, init, generator) -> tuple:
     "A table of users and one of items, as parameters."
     _check_log(data)
@@ -80,7 +80,7 @@ def _initial_tables(data: Interactions, dim: int, init, generator) -> tuple:
     new = lambda rows: nn.Parameter(fill(torch.empty(rows, dim), generator))
     return new(data.n_users), new(data.n_items)
 
-# %% ../nbs/31_models.ipynb #bdccabe4
+# %% ../nbs/31_models.ipynb #93af1384
 def _filling(init) -> Callable[[Tensor, torch.Generator | None], Tensor]:
     "What fills a table: by its name in `INITS`, or a function of one's own."
     names = 'one of ' + ', '.join(sorted(INITS))
@@ -88,7 +88,7 @@ def _filling(init) -> Callable[[Tensor, torch.Generator | None], Tensor]:
     check(known, 'init', init, f'{names}, or a function that fills a table')
     return named(INITS, init, 'init')[1]
 
-# %% ../nbs/31_models.ipynb #1fe032aa
+# %% ../nbs/31_models.ipynb #00c8e55a
 # name → factory(data, dim=, generator=, **options)
 MODELS: dict[str, Callable[..., nn.Module]] = {}
 
@@ -118,7 +118,7 @@ def _normalised_pairs(data: Interactions) -> sp.csr_array:   # (n, m) float32
     scale = lambda n: sp.diags_array(np.maximum(n, 1).astype(np.float32) ** -.5)
     return sp.csr_array(scale(np.diff(Y.indptr)) @ Y @ scale(data.popularity))
 
-# %% ../nbs/31_models.ipynb #c24fd29d
+# %% ../nbs/31_models.ipynb #84e729ec
 class Graph(nn.Module):
     "Symmetrically normalised bipartite graph of the training pairs: its blocks R, Rᵀ."
     def __init__(self,
@@ -202,7 +202,7 @@ class LightGCN(Backbone):
         return (_occurrences(batch.users[batch.rows], self.user)
                 + _occurrences(items, self.item))
 
-# %% ../nbs/31_models.ipynb #8c7c283f
+# %% ../nbs/31_models.ipynb #14fc2024
 def _occurrences(rows: Tensor, table: Tensor) -> Tensor:   # []
     "Σ ‖row‖² over the rows named, as often as each is named."
     often = torch.bincount(rows, minlength=len(table)).to(table.dtype)
@@ -225,14 +225,14 @@ def info_nce(
     own = torch.arange(len(x), device=x.device)
     return F.cross_entropy(x @ z.T / temperature, own)
 
-# %% ../nbs/31_models.ipynb #57f6e00b
+# %% ../nbs/31_models.ipynb #5ddb8fd1
 def _shaken_layer(e: Tensor, eps: float, generator: torch.Generator | None) -> Tensor:
     "A layer with noise; the sign has no gradient, so the noise is a constant."
     like = dict(generator=generator, device=e.device, dtype=e.dtype)
     e, noise = e.clone(), torch.rand(e.shape, **like)
     return e.add_(F.normalize(noise, dim=1) * e.detach().sign(), alpha=eps)
 
-# %% ../nbs/31_models.ipynb #bc52d058
+# %% ../nbs/31_models.ipynb #1ef13c47
 def _some_nodes(n: int, most: int, generator, device) -> Tensor | slice:
     "At most `most` of n, drawn anew each time; all of them if they fit."
     if n <= most: return slice(None)
@@ -306,7 +306,7 @@ def _training_objective(model: nn.Module, b: Batch) -> tuple[Tensor, Tensor]:   
     squares = own_hook(model, 'decay') or partial(Backbone.decay, model)
     return LOSSES['bpr'](b.pos, b.neg) + own(b), squares(b)
 
-# %% ../nbs/31_models.ipynb #946e374c
+# %% ../nbs/31_models.ipynb #7021e261
 def _training_step(
     model: nn.Module,
     opt,                    # an optimiser of its parameters
@@ -324,7 +324,7 @@ def _training_step(
     dead = lambda p: p.grad is None or not p.grad.abs().sum() > 0
     return loss.item() / len(b.pos), [k for k, p in model.named_parameters() if dead(p)]
 
-# %% ../nbs/31_models.ipynb #529a6aa2
+# %% ../nbs/31_models.ipynb #c1a1a75c
 def _same_factors(a: nn.Module, b: nn.Module) -> bool:
     pairs = zip(a.eval().embeddings(), b.eval().embeddings())
     return all(torch.equal(i, j) for i, j in pairs)
@@ -351,7 +351,7 @@ def _check_start(new: Callable, data: Interactions, dim: int) -> nn.Module:
         assert equal, 'the factors depend on the test part'
     return a
 
-# %% ../nbs/31_models.ipynb #1125447e
+# %% ../nbs/31_models.ipynb #6c3357b5
 def _adam(model: nn.Module) -> torch.optim.Adam:
     return torch.optim.Adam(model.parameters(), .05)
 
@@ -361,7 +361,7 @@ def _train_on(model: nn.Module, opt, positives: Positives, steps: range) -> tupl
     weights = {n: t.clone() for n, t in model.state_dict().items()}
     return told, (weights, copy.deepcopy(opt.state_dict()))
 
-# %% ../nbs/31_models.ipynb #ad546714
+# %% ../nbs/31_models.ipynb #4035e548
 def _check_training(model: nn.Module, positives: Positives, steps: int) -> tuple:
     "Gradients reach all, the loss falls, evaluation has no noise; the state halfway."
     opt = _adam(model)

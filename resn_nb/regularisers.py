@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['propensity', 'IPS', 'IPL', 'Zerosum', 'Correlation', 'two_sided', 'SamReg', 'log_det', 'LogDet']
 
-# %% ../nbs/33_regularisers.ipynb #81467a36
+# %% ../nbs/33_regularisers.ipynb #befe24f4
 import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -38,7 +38,7 @@ def propensity(
           'the propensity of the others is 0, its inverse infinite')
     return (r[k] / r.max())**eta
 
-# %% ../nbs/33_regularisers.ipynb #6e134afd
+# %% ../nbs/33_regularisers.ipynb #9a205ff1
 def _item_ids(items, m: int) -> Tensor:   # (k,) int64
     "Item ids, each in 0 … m - 1."
     k = torch.as_tensor(items)
@@ -81,7 +81,7 @@ def _standard_deviation(x: Tensor) -> Tensor:
     "Standard deviation, with a finite gradient where all are equal."
     return (x.var() + 1e-12).sqrt()
 
-# %% ../nbs/33_regularisers.ipynb #c7aadd08
+# %% ../nbs/33_regularisers.ipynb #ffea5c7e
 @method('ipl', grid=dict(
     # the authors search λ for each data set on this scale
     loss=['mse', 'bpr'], lam=[.1, .3, 1., 3.]))
@@ -129,7 +129,7 @@ def _pearson_correlation(x: Tensor, y: Tensor) -> Tensor:
     x, y = x - x.mean(), y - y.mean()
     return (x @ y) / ((x @ x) * (y @ y) + 1e-12).sqrt()
 
-# %% ../nbs/33_regularisers.ipynb #10c770e0
+# %% ../nbs/33_regularisers.ipynb #d0f6f039
 @method('correlation', grid=dict(
     # from no effect to half of the popular ratio
     loss=['mse', 'softmax'], beta=[.01, .03, .1, .3]))
@@ -157,7 +157,7 @@ def _side_ranges(items: Tensor, high: Tensor, r: Tensor, above, below, pool) -> 
     size = torch.where(high, n_high, n_low).ravel()
     return order, torch.where(high, m - n_high, 0).ravel(), size
 
-# %% ../nbs/33_regularisers.ipynb #10cba7b2
+# %% ../nbs/33_regularisers.ipynb #52934ebf
 def two_sided(
     positives: Positives,      # of the training part
     users: Tensor,             # (P,) ids
@@ -190,7 +190,7 @@ def two_sided(
     out[left] = positives.negatives(users[left // n], generator)
     return out.view(-1, n)
 
-# %% ../nbs/33_regularisers.ipynb #20128fc8
+# %% ../nbs/33_regularisers.ipynb #e09ab6b8
 def _check_sides(positives: Positives, users: Tensor, items: Tensor, r: Tensor) -> None:
     "Refuse shapes that do not belong together, and popularity that is none."
     check(r.shape == (positives.n_items,), 'r', f'shape {tuple(r.shape)}',
@@ -243,7 +243,7 @@ def log_det(
     if failed: logdet = logdet * math.nan
     return d * (C.trace() / d).log() - logdet if shape else C.trace() - logdet - d
 
-# %% ../nbs/33_regularisers.ipynb #b591b97e
+# %% ../nbs/33_regularisers.ipynb #48a1e322
 @method('logdet', grid=dict(
     # published (False) and scale-free; more costs accuracy
     loss=['mse', 'softmax'], beta=[1e-4, 3e-4, 1e-3], shape=[True, False]))
