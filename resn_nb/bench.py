@@ -54,6 +54,7 @@ _OURS_TO_TARGET = {   # the last as RecBole takes its steps
     'mse': dict(loss='mse'), 'bpr': dict(loss='bpr'),
     'bpr, 1 negative': dict(loss='bpr', negatives=1, batch_users=128)}
 
+# %% ../nbs/64_bench.ipynb #f325031e
 def _best_ratios(ours: dict, peer: list[dict]) -> dict:
     "Least seconds to the target, and how many times the peer's they are."
     least = lambda runs, key: min((r[key] for r in runs if r['reached']), default=None)
@@ -106,6 +107,7 @@ def _sweeps_of(name: str, sweeps: int, implicit: str | None) -> dict:
     theirs = run_peer(implicit, 'implicit-als', name, iterations=sweeps, every=sweeps)
     return rows | dict(implicit=theirs['history'][0])
 
+# %% ../nbs/64_bench.ipynb #e1bb7695
 def _first_reached(runs: list[list[dict]], target: float) -> float | None:
     "Least seconds of training until a look found the target."
     return min((h['train_s'] for r in runs for h in r if h['ndcg@20'] >= target),
@@ -243,7 +245,7 @@ def bench_imports(
     return {m: min(ask(m) for _ in range(repeats)) for m in modules}
 
 # %% ../nbs/64_bench.ipynb #61a6854a
-def _bench(name: str, out: Path, said: str = '', **options) -> None:
+def _run_bench(name: str, out: Path, said: str = '', **options) -> None:
     "Run one benchmark, save its numbers with their provenance, print the short ones."
     job = lambda: dict(name=name, result=BENCHMARKS[name](**options))
     complete({out: job}, show=False, command=f'resn_bench {name}{said}', force=True)
@@ -252,6 +254,7 @@ def _bench(name: str, out: Path, said: str = '', **options) -> None:
     short = {k: v for k, v in result.items() if k not in long}
     print(json.dumps(short, indent=1, default=str))
 
+# %% ../nbs/64_bench.ipynb #1d0f8ae0
 def _peers_of(name: str, given: dict[str, str | None]) -> dict[str, str]:
     "The options of a peer that were given, each one that the benchmark has."
     takes = lambda f, arg: arg in inspect.signature(f).parameters
@@ -284,6 +287,6 @@ def resn_bench(
     peer, folder = _peers_of(name, given), Path('nbs/results/bench')
     if name != 'spectral':
         said = ''.join(f' --{k} {"DIR" if k == "repo" else "PYTHON"}' for k in peer)
-        return _bench(name, Path(out or folder/f'{name}.json'), said, **peer)
+        return _run_bench(name, Path(out or folder/f'{name}.json'), said, **peer)
     for part in [p for p in PARTS if p != 'gpu' or torch.cuda.is_available()]:
-        _bench(f'spectral_{part}', Path(out or folder)/f'spectral_{part}.json')
+        _run_bench(f'spectral_{part}', Path(out or folder)/f'spectral_{part}.json')

@@ -21,7 +21,7 @@ from . import peers
 from .clock import BENCHMARKS
 from .core import check, load_json, register
 from .data import Interactions, load_dataset
-from .losses import LOSSES, Batch, Positives, pair_scores, uniform
+from .losses import LOSSES, Batch, Positives, batch_of, uniform
 from .metrics import evaluate
 from .models import LightGCN, XSimGCL
 from .train import SOLVERS, fit
@@ -36,6 +36,7 @@ def _peer_call(python: str, peer: str, name: str, out: Path, **options) -> list[
     words = [f'--{k}={v}' for k, v in (files | usual | options).items()]
     return [python, '-W', 'ignore', peers.__file__, peer, *words]
 
+# %% ../nbs/63_bench_peers.ipynb #d12c1dad
 def run_peer(
     python: str,   # the peer's Python
     peer: str,     # name in `peers.PEERS`
@@ -85,14 +86,13 @@ def pair_batch(
     users, items = users[order], items[order]
     if negatives is None: neg = uniform(positives, users, items, 1, generator)
     else: neg = negatives[order]
-    (ids, rows), (U, V) = users.unique(return_inverse=True), model.embeddings()
-    U, n, columns = U[ids], neg.shape[1], torch.cat([items[:, None], neg], 1).ravel()
-    s = pair_scores(U, V, rows.repeat_interleave(n + 1), columns).view(-1, n + 1)
-    return Batch(ids, rows, items, neg, U, V, s[:, 0], s[:, 1:])
+    ids, rows = users.unique(return_inverse=True)
+    U, V = model.embeddings()
+    return batch_of(ids, rows, items, neg, U[ids], V)
 
 # %% ../nbs/63_bench_peers.ipynb #d0eeabbb
 def pair_steps(
-    model,               # with .embeddings() and .decay(batch)
+    model,               # a `Backbone`
     opt,                 # its optimiser
     data,                # Interactions
     pairs: int = 2048,   # interactions a step
@@ -102,15 +102,14 @@ def pair_steps(
     "Train over shuffled interactions, as the references of LightGCN do."
     positives, g = Positives(data.train), torch.Generator().manual_seed(seed)
     users = torch.arange(data.n_users).repeat_interleave(positives.degree)
-    own = getattr(model, 'auxiliary', lambda batch: 0.)
-    if hasattr(model, 'reseed'): model.reseed(g)
+    model.reseed(g)
     while True:
         for part in torch.randperm(data.train.nnz, generator=g).split(pairs):
             model.train()
             items = positives.items[part]
             b = pair_batch(model, positives, users[part], items, generator=g)
             loss = LOSSES['bpr'](b.pos, b.neg)
-            whole = (loss + own(b) + l2 / 2 * model.decay(b)) / len(part)
+            whole = (loss + model.auxiliary(b) + l2 / 2 * model.decay(b)) / len(part)
             opt.zero_grad(); whole.backward(); opt.step()
             yield loss.item() / len(part)
 
@@ -140,6 +139,7 @@ def _known_items(data: Interactions) -> Tensor:
     known = np.unique(np.concatenate([m.indices for m in (data.train, data.test)]))
     return torch.from_numpy(known.astype(np.int64))
 
+# %% ../nbs/63_bench_peers.ipynb #5fdd05a9
 def _peers_batch(model, data: Interactions, z: dict) -> Batch:
     "The batch that the peer drew, by a model that gets the peer's tables."
     t, known = lambda k: torch.from_numpy(z[k]), _known_items(data)
@@ -149,6 +149,7 @@ def _peers_batch(model, data: Interactions, z: dict) -> Batch:
     positives = Positives(data.train)
     return pair_batch(model.train(), positives, t('users'), items, negatives)
 
+# %% ../nbs/63_bench_peers.ipynb #3ec2ac8c
 def _gradient_difference(model, loss: Tensor, data: Interactions, z: dict) -> float:
     "The largest difference from the peer's gradients, relative to their largest entry."
     gu, gi = torch.autograd.grad(loss, (model.user, model.item))
@@ -177,6 +178,7 @@ def same_loss(
 # of SELFRec's conf/XSimGCL.yaml; the noise is `eps`
 SELFREC = dict(layers=2, contrast=.2, contrast_temperature=.15, contrast_layer=1)
 
+# %% ../nbs/63_bench_peers.ipynb #fb457747
 def same_contrast(
     data: Interactions,  # the peer's items are those in train or test, in order
     z: dict,             # arrays of `resn_nb.peers`: tables, batch, loss, gradients
@@ -202,6 +204,7 @@ def _lightgcn_turn(data: Interactions, layers: int, dim: int, steps: int):
     turn()
     return turn
 
+# %% ../nbs/63_bench_peers.ipynb #275afe55
 def _beside_recbole(ours, recbole: str, name: str, repeats: int, **options) -> tuple:
     "Seconds of turns of both, and the folder's batch."
     with (tempfile.TemporaryDirectory() as d,
@@ -287,11 +290,13 @@ def _xsimgcl_history(x: Interactions, seed: int, epochs: int) -> list[dict]:
     adam = SOLVERS['adam'](model.parameters(), 1e-3)
     return pair_history(model, adam, x, epochs, l2=0., seed=seed)
 
+# %% ../nbs/63_bench_peers.ipynb #f412af34
 def _popular_ndcg(x: Interactions) -> float:
     "Test NDCG of one list for all: the most popular items."
     r = torch.from_numpy(x.popularity).float()[:, None]
     return evaluate((torch.ones(x.n_users, 1), r), x, metrics='ndcg')['ndcg@20']
 
+# %% ../nbs/63_bench_peers.ipynb #8147d497
 def _selfrec_history(python: str, name: str, seed: int, epochs: int, **more) -> list:
     "The same of its authors' code, on one thread."
     options = dict(epochs=epochs, threads=1, seed=seed) | more

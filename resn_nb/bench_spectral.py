@@ -4,39 +4,40 @@
 
 # %% auto #0
 __all__ = ['RATIOS', 'WAYS', 'SIZES', 'FACTORS', 'STEPS', 'PASSES', 'PARTS', 'by_gap', 'by_size', 'beside_dense', 'against_dense',
-           'on_dataset', 'on_data', 'by_density', 'stepper', 'warm_power', 'on_steps', 'shared_root', 'in_process',
-           'large', 'by_memory', 'copy_bandwidth', 'without_kernels', 'gpu_memory', 'roofline', 'on_gpu', 'KINDS',
-           'OURS', 'both_ways', 'by_lowrank', 'by_svds', 'dense', 'density', 'errors', 'exact_spectrum',
-           'gradient_error', 'on', 'one_step', 'oracle', 'peak_memory', 'plain', 'popular', 'real', 'shaped', 'turns']
+           'on_dataset', 'on_data', 'by_density', 'stepper', 'on_steps', 'shared_root', 'in_process', 'large',
+           'by_memory', 'roofline', 'on_gpu', 'KINDS', 'OURS', 'both_ways', 'by_lowrank', 'by_svds', 'copy_bandwidth',
+           'dense', 'density', 'errors', 'exact_spectrum', 'gpu_memory', 'gradient_error', 'on', 'one_step', 'oracle',
+           'peak_memory', 'plain', 'popular', 'real', 'shaped', 'turns', 'warm_power', 'without_kernels']
 
 # %% ../nbs/62_bench_spectral.ipynb #8dac7f3a
 import itertools, json, subprocess, sys, time
 from functools import partial
 from typing import Callable
-from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
 from .clock import (  # noqa: F401
-    BENCHMARKS, least_of, median_of, on, peak_memory, race, training_step, turns)
+    BENCHMARKS, copy_bandwidth, gpu_memory, least_of, median_of, on, peak_memory,
+    race, training_step, turns)
 from .core import check, register
 from .data import Interactions, load_dataset, simulate
 from .methods import Method
 from .norm_contenders import (  # noqa: F401
     KINDS, OURS, both_ways, by_lowrank, by_svds, dense, density, errors, errors_of,
-    exact_spectrum, gradient_error, one_step, oracle, plain, popular, real, shaped)
-from .spectral import FASTER
-from .spectral_fast import quick_solution, quick_triple
-from .spectral_gpu import Warm, item_root, spectral_norm, spectral_penalty
+    exact_spectrum, gradient_error, one_step, oracle, plain, popular, real, shaped,
+    warm_power, without_kernels)
+from .spectral_gpu import item_root, spectral_norm, spectral_penalty
 
-_all_ = ['KINDS', 'OURS', 'both_ways', 'by_lowrank', 'by_svds', 'dense', 'density',
-         'errors', 'exact_spectrum', 'gradient_error', 'on', 'one_step', 'oracle',
-         'peak_memory', 'plain', 'popular', 'real', 'shaped', 'turns']
+_all_ = ['KINDS', 'OURS', 'both_ways', 'by_lowrank', 'by_svds', 'copy_bandwidth',
+         'dense', 'density', 'errors', 'exact_spectrum', 'gpu_memory',
+         'gradient_error', 'on', 'one_step', 'oracle', 'peak_memory', 'plain',
+         'popular', 'real', 'shaped', 'turns', 'warm_power', 'without_kernels']
 
 # %% ../nbs/62_bench_spectral.ipynb #6711913e
 RATIOS = (.1, .3, .5, .7, .8, .9, .95, .99, .999, .9999, 1 - 1e-5, 1 - 1e-6)   # σ₂/σ₁
 
+# %% ../nbs/62_bench_spectral.ipynb #533f7e1b
 @register(BENCHMARKS, 'spectral_gap')
 def by_gap(
     ratios=RATIOS,        # σ₂/σ₁
@@ -61,6 +62,7 @@ SIZES = ((6000, 4000, 64), (20_000, 10_000, 64), (60_000, 40_000, 64),
          (700_000, 300_000, 64),
          *((200_000, 100_000, d) for d in (8, 16, 32, 64, 128, 256)))   # n, m, d
 
+# %% ../nbs/62_bench_spectral.ipynb #437cdfef
 @register(BENCHMARKS, 'spectral_size')
 def by_size(
     sizes=SIZES,         # (n, m, d), …
@@ -130,6 +132,7 @@ def on_dataset(
 FACTORS = (*((k, 'svd') for k in ('coat', 'yahoo-r3', 'ml-1m', 'gowalla', 'yelp2018')),
            *((k, 'mf') for k in ('coat', 'yahoo-r3', 'ml-1m')))   # data set, factors
 
+# %% ../nbs/62_bench_spectral.ipynb #df550944
 @register(BENCHMARKS, 'spectral_data')
 def on_data(
     todo=FACTORS,       # (name of a data set, 'svd' or 'mf'), …
@@ -172,14 +175,10 @@ def stepper(
     def step(penalty=None): wanted[:] = [penalty]; take()
     return step
 
-def warm_power() -> Callable:
-    "Power steps that start where the last batch's ended."
-    norm = partial(spectral_norm, method='power', iterations=20, tol=1e-4, start=Warm())
-    return lambda U, V: norm(U, V).square()
-
 # %% ../nbs/62_bench_spectral.ipynb #f07b83cd
 STEPS = (64, 256), (256, 256), (64, 2048), (256, 2048)   # factors, users a batch
 
+# %% ../nbs/62_bench_spectral.ipynb #e971c682
 def _penalties() -> dict[str, Callable | None]:
     "What a step may have to pay for."
     by_popularity = partial(spectral_penalty, method='popularity')
@@ -271,6 +270,7 @@ def large(
     "Seconds and memory of a forward pass over large factors."
     return [in_process(n, m, d, s) for s in shifts]
 
+# %% ../nbs/62_bench_spectral.ipynb #11d2fb9d
 @register(BENCHMARKS, 'spectral_memory')
 def by_memory(
     n: int = 700_000,   # users
@@ -282,39 +282,10 @@ def by_memory(
     both = itertools.product(ways, (False, True))
     return [in_process(n, m, d, .1, k, backward) for k, backward in both]
 
-# %% ../nbs/62_bench_spectral.ipynb #33ccd502
-def copy_bandwidth(
-    device: str = 'cpu',  # cpu or cuda
-    size: int = 2**28,    # bytes
-    repeats: int = 10,    # turns
-) -> float:
-    "Bytes a second of a copy, read and written."
-    x = torch.ones(size // 4, device=device)
-    y = torch.empty_like(x)
-    return 2 * size / turns({'copy': lambda: y.copy_(x)}, repeats)['copy']
-
-# %% ../nbs/62_bench_spectral.ipynb #edbe77e1
-def without_kernels(
-    f: Callable,  # without arguments
-) -> Callable:
-    "f as on a GPU without Triton."
-    plain = dict(top_triple=quick_triple, top_of_grams=quick_solution)
-    def run():
-        with patch.dict(FASTER, plain, clear=True): f()
-    return run
-
-def gpu_memory(
-    f: Callable,  # without arguments
-) -> float:
-    "GiB on a GPU that a call of f takes on top of what is there."
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    f()
-    return (torch.cuda.max_memory_allocated() - before) / 2**30
-
 # %% ../nbs/62_bench_spectral.ipynb #850ce550
 PASSES = dict(forward=1, gradient=3)   # times that the factors must be moved
 
+# %% ../nbs/62_bench_spectral.ipynb #7633e0d4
 def _calls_of(X: tuple[Tensor, Tensor], cuda: bool) -> dict[str, dict[str, Callable]]:
     "What is timed forward and with the gradient; on a GPU without kernels too."
     calls = dict(forward={k: partial(f, *X) for k, f in WAYS.items()},
@@ -323,6 +294,7 @@ def _calls_of(X: tuple[Tensor, Tensor], cuda: bool) -> dict[str, dict[str, Calla
         if cuda: fs['exact, no kernels'] = without_kernels(fs['exact'])
     return calls
 
+# %% ../nbs/62_bench_spectral.ipynb #c2f156e6
 def _shares_of(seconds: dict[str, dict], size: int, copy: float) -> dict[str, dict]:
     "The time that memory alone would take, as a share of what each way takes."
     least = {way: passes * size / copy for way, passes in PASSES.items()}

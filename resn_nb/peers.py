@@ -6,20 +6,25 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import importlib.util
+import itertools
 import json
 import os
 import platform
 import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 # %% auto #0
-__all__ = ['PEERS', 'RECIPES', 'version', 'write_json', 'parse', 'main', 'K', 'TOLERANCE', 'Split', 'read_items', 'read_split',
-           'best_first', 'ranking_quality', 'Race', 'temporary_workplace', 'recbole_workplace', 'RecBole',
+__all__ = ['PEERS', 'RECIPES', 'implicit_als', 'version', 'write_json', 'parse', 'main', 'K', 'TOLERANCE', 'Split', 'read_items',
+           'read_split', 'best_first', 'ranking_quality', 'Race', 'temporary_workplace', 'recbole_workplace', 'RecBole',
            'recbole_settings', 'recbole_ready', 'recbole_train', 'recbole_bpr', 'recbole_one_batch', 'recbole_lightgcn',
-           'selfrec_model', 'selfrec_tables', 'selfrec_loss', 'selfrec_one_batch', 'selfrec_xsimgcl', 'implicit_als']
+           'selfrec_model', 'selfrec_tables', 'selfrec_loss', 'selfrec_one_batch', 'selfrec_xsimgcl']
 
 # %% ../nbs/60_peers.ipynb #e93136bf
 def _package_by_place(here: Path) -> None:
@@ -36,7 +41,7 @@ if __name__ == '__main__' and '__file__' in globals():
 
 # %% ../nbs/60_peers.ipynb #9fdcc41f
 from .peer_drivers import (  # noqa: F401
-    RecBole, implicit_als, recbole_bpr, recbole_lightgcn, recbole_one_batch,
+    RecBole, recbole_bpr, recbole_lightgcn, recbole_one_batch,
     recbole_ready, recbole_settings, recbole_train, recbole_workplace, selfrec_loss,
     selfrec_model, selfrec_one_batch, selfrec_tables, selfrec_xsimgcl)
 from .peer_judge import (  # noqa: F401
@@ -47,8 +52,59 @@ _all_ = ['K', 'TOLERANCE', 'Split', 'read_items', 'read_split', 'best_first',
          'ranking_quality', 'Race', 'temporary_workplace', 'recbole_workplace',
          'RecBole', 'recbole_settings', 'recbole_ready', 'recbole_train',
          'recbole_bpr', 'recbole_one_batch', 'recbole_lightgcn', 'selfrec_model',
-         'selfrec_tables', 'selfrec_loss', 'selfrec_one_batch', 'selfrec_xsimgcl',
-         'implicit_als']
+         'selfrec_tables', 'selfrec_loss', 'selfrec_one_batch', 'selfrec_xsimgcl']
+
+# %% ../nbs/60_peers.ipynb #a5d04af6
+class _TargetReached(Exception): "Leaves implicit's fit from its callback."
+
+# %% ../nbs/60_peers.ipynb #6e14b47a
+def _ones_at(rows: list[list[int]], n_items: int) -> Any:
+    "A CSR matrix of ones."
+    import numpy as np
+    from scipy.sparse import csr_matrix
+    indptr = np.cumsum([0, *map(len, rows)], dtype=np.int32)
+    indices = np.array([*itertools.chain.from_iterable(rows)], np.int32)
+    parts = np.ones(len(indices), np.float32), indices, indptr
+    return csr_matrix(parts, (len(rows), n_items))
+
+# %% ../nbs/60_peers.ipynb #bad3d267
+def _implicit_fit(model: Any, train: Any, peer: Callable, race: Race, args: Namespace):
+    "Its sweeps; looks are not counted as training."
+    away, start = 0., time.perf_counter()
+    tables = lambda: (model.user_factors, model.item_factors)
+    def callback(iteration: int, _elapsed: float, _loss: float | None) -> None:
+        nonlocal away
+        now, epoch = time.perf_counter(), iteration + 1
+        look = epoch % args.every == 0 or epoch == args.iterations
+        reached = look and race.evaluate(epoch, now - start - away, peer, tables)
+        away += time.perf_counter() - now
+        if reached: raise _TargetReached
+    with contextlib.suppress(_TargetReached):
+        model.fit(train, show_progress=False, callback=callback)
+
+# %% ../nbs/60_peers.ipynb #0b85cc70
+def implicit_als(
+    split: Split,     # to train on
+    race: Race,       # the record of the run
+    args: Namespace,  # of the command
+) -> dict[str, Any]:
+    "implicit's ALS on the CPU; its alpha is an observed pair's whole confidence."
+    os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')  # implicit asks for this
+    from implicit.als import AlternatingLeastSquares
+    from implicit.evaluation import ranking_metrics_at_k
+    settings = dict(factors=args.dim, iterations=args.iterations,
+                    regularization=args.reg, alpha=args.alpha)
+    start, threads = time.perf_counter(), dict(num_threads=args.threads)
+    train, test = (_ones_at(rows, split.n_items) for rows in (split.train, split.test))
+    seed = dict(random_state=args.seed, use_gpu=False)
+    model = AlternatingLeastSquares(**settings, **threads, **seed)
+    setup_s = time.perf_counter() - start
+    def peer() -> tuple[float, None]:
+        quiet = threads | dict(show_progress=False)
+        found = ranking_metrics_at_k(model, train, test, K=K, **quiet)
+        return float(found['ndcg']), None
+    _implicit_fit(model, train, peer, race, args)
+    return dict(setup_s=round(setup_s, 3), settings=settings)
 
 # %% ../nbs/60_peers.ipynb #749bf688
 PEERS = {  # name → what runs it, and how its environment is made
@@ -72,6 +128,7 @@ def version(
     try: return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError: return None
 
+# %% ../nbs/60_peers.ipynb #9f9c69ef
 def write_json(
     path: Path,              # is replaced where there is one
     result: dict[str, Any],  # JSON-ready
@@ -112,7 +169,7 @@ _DRIVER_OPTIONS = {  # peer → option → how it is read
 # %% ../nbs/60_peers.ipynb #9f5c61ec
 def parse(
     argv: list[str] | None,  # words of the command line; None: this process's own
-) -> argparse.Namespace:
+) -> Namespace:
     "The command line of this script; `--help` tells how environments are made."
     needs = '\n'.join(f'{kind}: {recipe}' for kind, recipe in RECIPES.items())
     parser = argparse.ArgumentParser(
@@ -127,13 +184,14 @@ def parse(
     return parser.parse_args(argv)
 
 # %% ../nbs/60_peers.ipynb #848d4e3f
-def _split_of(args: argparse.Namespace) -> Split:
+def _split_of(args: Namespace) -> Split:
     "The split; what its files lack ends the script in one line."
     try: return read_split(args.train, args.test)
     except (OSError, ValueError) as error:
         raise SystemExit(f'{args.peer}: {error}') from error
 
-def _run_of(args: argparse.Namespace, split: Split, race: Race) -> dict[str, Any]:
+# %% ../nbs/60_peers.ipynb #2a2cd96f
+def _run_of(args: Namespace, split: Split, race: Race) -> dict[str, Any]:
     "What the driver returns; a peer that is missing ends the script with its recipe."
     run, kind = PEERS[args.peer]
     try: return run(split, race, args)
@@ -143,7 +201,7 @@ def _run_of(args: argparse.Namespace, split: Split, race: Race) -> dict[str, Any
         raise SystemExit(f'{args.peer}: {why}; it needs {RECIPES[kind]}') from error
 
 # %% ../nbs/60_peers.ipynb #a3a4d374
-def _origin_of(args: argparse.Namespace) -> dict[str, Any]:
+def _origin_of(args: Namespace) -> dict[str, Any]:
     "Versions and options, as the result tells them."
     versions = dict(version=version(PEERS[args.peer][1]), torch=version('torch'),
                     numpy=version('numpy'), python=platform.python_version())
