@@ -144,16 +144,24 @@ class _PublicLookup(NbdevLookup):
 
 def _output_data(output): return output.get('data', {})
 
+# %% ../nbs/91_develop.ipynb #42f63fd6
+_NAME_LINK = re.compile(r'\[(`[^`]+`)\]\([^()\s]*\)')   # as nbdev makes them
+_LINK_TEXT = re.compile(rf'\[(?:[^\[\]]|{_NAME_LINK.pattern})*\]\(')
+
+def _linked(text):
+    "Markdown with its names as links, but for names in the text of a link"
+    text = _PublicLookup().linkify(text)
+    return _LINK_TEXT.sub(lambda m: _NAME_LINK.sub(r'\1', m[0][:-1]) + m[0][-1], text)
+
 # %% ../nbs/91_develop.ipynb #1a7f1ee4
 def links(
     cell,   # processed cell; changed in place
 ):
     "Turn names in Markdown, of cells and of outputs, into links; code stays as it is"
-    known = _PublicLookup()
-    if cell.cell_type == 'markdown': cell.source = known.linkify(cell.source)
+    if cell.cell_type == 'markdown': cell.source = _linked(cell.source)
     for data in map(_output_data, cell.get('outputs', [])):
         if md := data.get('text/markdown'):
-            data['text/markdown'] = known.linkify(''.join(md)).splitlines(True)
+            data['text/markdown'] = _linked(''.join(md)).splitlines(True)
 
 # %% ../nbs/91_develop.ipynb #3d63ed8f
 _ENTRY_CALL = re.compile(r'^show_doc\(([\w.]+)', re.M)
