@@ -207,6 +207,75 @@ def label_kind(
     one = type(labels[0]) if len(labels) else str
     return _kind_of_type(one) if untyped else _NUMPY[labels.dtype.kind]
 
+# %% ../nbs/05_labels.ipynb #c3c8370b
+# how programs write a missing value, in lower case
+_NOBODY = 'na', 'n/a', '<na>', '#n/a', 'nan', 'null', 'none', 'nil', '-', '?'
+_NUMBER = r'[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?'
+_WHOLE = r'-?[1-9][0-9]*|0'
+
+def _spoiled(s, refuse: Callable) -> np.ndarray:
+    "Texts such as 17.0 as the integers they were."
+    valid = 'text, or integers in all their digits'
+    integer = s.str.fullmatch(_WHOLE).to_numpy(bool)
+    whole = s.str.fullmatch(rf'(?:{_WHOLE})\.0').to_numpy(bool)
+    refuse(~whole & ~integer, 'a fractional or huge number', valid)
+    refuse(integer, 'an integer among decimal fractions', valid)
+    values = [int(v[:-2]) for v in s]
+    huge = np.array([abs(v) >= 2**53 for v in values])
+    refuse(huge, 'a fractional or huge number', valid)
+    return _integers(values, '')
+
+def _meaning(names, refuse: Callable) -> np.ndarray:
+    "Distinct fields of a column as labels: integers, or the texts themselves."
+    import pandas as pd
+    texts = np.empty(len(names), object)
+    texts[:] = names.tolist()
+    s = pd.Series(names).str.strip()
+    if s.nunique() < len(s): return texts
+    number = s.str.fullmatch(_NUMBER).to_numpy(bool)
+    nobody = s.str.lower().isin(_NOBODY).to_numpy(bool)
+    if number.any() and (number | nobody).all():
+        refuse(nobody, 'no number in a column of numbers', 'a label in every row')
+    if not number.all(): return texts
+    if s.str.fullmatch(_WHOLE).all():
+        values = [int(v) for v in s]
+        low, high = min(values), max(values)
+        fits = -2**63 <= low and high < (2**63 if low < 0 else 2**64)
+        return _integers(values, '') if fits else texts
+    zero, digits = s.str.fullmatch('[+-]?0[0-9].*'), s.str.fullmatch('[+-]?[0-9]+')
+    return texts if zero.any() or digits.all() else _spoiled(s, refuse)
+
+def _text_labels(col, arg: str, where: Callable, token: bool) -> tuple:
+    "(id of each row, ascending labels) of a column of fields."
+    import pandas as pd
+    ids, names = pd.factorize(col)
+    def refuse(bad, what, valid):   # bad: one truth value a name
+        if not bad.any(): return
+        row = int(bad[ids].argmax())
+        check(False, arg, f'{col.iloc[row]!r}, {what}, in {where(row)}', valid)
+    refuse(np.asarray(names == ''), 'an empty field', 'a label in every row')
+    if token: return encode(col, arg, where)
+    mine, labels = encode(_meaning(names, refuse), arg)
+    return mine[ids], labels
+
+def _labels(
+    col,                   # Series
+    arg: str,              # its name, for messages
+    where: Callable,       # row → where it is
+    text: bool = False,    # does it come from a text file?
+    token: bool = False,   # which says that these are no numbers?
+) -> tuple[np.ndarray, np.ndarray]:   # id of each row, ascending labels
+    "Number the rows of a label column, checked."
+    fields = text and (token or _kinds(col) == ['str'])
+    if fields: ids, labels = _text_labels(col.astype(str), arg, where, token)
+    else: ids, labels = encode(col, arg, where)
+    negative = labels[labels < 0] if labels.dtype.kind == 'i' else labels[:0]
+    if len(negative) == 1:
+        row = int((labels[ids] < 0).argmax())
+        found = f'negative id {negative[0]} in {where(row)}'
+        check(False, arg, found, 'ids ≥ 0 (several negative ones are taken for hashes)')
+    return ids, labels
+
 # %% ../nbs/05_labels.ipynb #be695217
 def _sought(wanted, arg: str):
     "One label or several as a Series, and their kind; None if there is none."
