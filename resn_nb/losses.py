@@ -15,7 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .core import check
+from .core import check, register
+
+# %% ../nbs/30_losses.ipynb #27d3fb58
+def _check_pairs(train) -> None:
+    "Training pairs are compressed rows, sorted, each pair once."
+    csr, valid = sp.issparse(train) and train.format == 'csr', 'a scipy CSR matrix'
+    found = getattr(train, 'format', type(train).__name__)
+    check(csr, 'train', found, valid, TypeError)
+    found, valid = 'indices out of order or twice', 'sorted ones, each once'
+    check(train.has_canonical_format, 'train', found, valid)
 
 # %% ../nbs/30_losses.ipynb #df5fda67
 class Positives:
@@ -24,11 +33,7 @@ class Positives:
         train: sp.csr_array,                 # (n_users, n_items), binary, sorted
         device: torch.device | str = 'cpu',  # of the tensors
     ):
-        csr, valid = sp.issparse(train) and train.format == 'csr', 'a scipy CSR matrix'
-        found = getattr(train, 'format', type(train).__name__)
-        check(csr, 'train', found, valid, TypeError)
-        found, valid = 'indices out of order or twice', 'sorted ones, each once'
-        check(train.has_canonical_format, 'train', found, valid)
+        _check_pairs(train)
         to = lambda a: torch.as_tensor(np.asarray(a, np.int64), device=device)
         self.n_users, self.n_items = train.shape
         self.indptr, self.items = to(train.indptr), to(train.indices)
@@ -41,7 +46,9 @@ class Positives:
         some = (self.degree > 0) & (self.degree < self.n_items)
         self.users = some.nonzero().ravel()
 
-    def of(self, users: Tensor) -> tuple[Tensor, Tensor]:
+    def of(self,
+        users: Tensor,            # (b,) ids
+    ) -> tuple[Tensor, Tensor]:   # (P,), (P,)
         "All positives of `users`: (P,) index into `users`, ascending, and (P,) items."
         deg = self.degree[users]
         row = torch.arange(len(users), device=users.device).repeat_interleave(deg)
@@ -56,14 +63,20 @@ class Positives:
         here = dict(generator=generator, device=users.device)
         return self.nth(users, torch.randint(1 << 62, users.shape, **here))
 
-    def nth(self, users: Tensor, t: Tensor) -> Tensor:   # (K,) items
+    def nth(self,
+        users: Tensor,   # (K,) ids
+        t: Tensor,       # (K,) integers ≥ 0
+    ) -> Tensor:         # (K,) items
         "Item number t, counted cyclically from 0, of those the user has not met."
         t = t % (self.n_items - self.degree[users])
         key = users * (self.n_items + 1) + t
         below = torch.searchsorted(self._gaps, key, right=True)
         return t + below - self.indptr[users]
 
-    def has(self, users: Tensor, items: Tensor) -> Tensor:   # bool, the common shape
+    def has(self,
+        users: Tensor,   # ids, of any shape
+        items: Tensor,   # ids, of a shape that goes with it
+    ) -> Tensor:         # bool, the common shape
         "Is the item a positive of the user?"
         if not hasattr(self, '_keys'):
             user = torch.arange(self.n_users, device=items.device)
@@ -74,37 +87,40 @@ class Positives:
         return self._keys[at] == wanted
 
 # %% ../nbs/30_losses.ipynb #ae930511
-def _compressed(index: Tensor, n: int) -> Tensor:
+def _row_pointers(index: Tensor, n: int) -> Tensor:
     "Row pointers (n+1,) of ascending row indices."
     return torch.cat([index.new_zeros(1), torch.bincount(index, minlength=n).cumsum(0)])
 
-def _distinct(rows: Tensor, cols: Tensor, m: int) -> tuple[Tensor, Tensor, Tensor]:
+# %% ../nbs/30_losses.ipynb #f97fa24a
+def _distinct_pairs(rows: Tensor, cols: Tensor, m: int) -> tuple:   # rows, cols, where
     "Each pair once, in order, and where the pairs given are among them."
     pairs, where = torch.unique(rows * m + cols, return_inverse=True)
     return pairs // m, pairs % m, where
 
-def _by_column(crow: Tensor, cols: Tensor, shape) -> tuple[Tensor, Tensor, Tensor]:
+# %% ../nbs/30_losses.ipynb #d0e4eef9
+def _pattern_by_column(crow: Tensor, cols: Tensor, shape) -> tuple:
     "The same pattern by column: (column pointers, row of each entry, order)."
     if cols.is_cuda:
         order = torch.sort(cols, stable=True).indices
         rows = torch.arange(shape[0], device=cols.device).repeat_interleave(crow.diff())
-        return _compressed(cols, shape[1]), rows[order], order
+        return _row_pointers(cols, shape[1]), rows[order], order
     parts = np.arange(len(cols)), cols.numpy(), crow.numpy()
     c = sp.csr_array(parts, shape=shape).tocsc()
     wide = lambda a: torch.from_numpy(a.astype(np.int64, copy=False))
     return wide(c.indptr), wide(c.indices), wide(c.data)
 
 # %% ../nbs/30_losses.ipynb #b8a57b54
-def _pattern(pointers: Tensor, index: Tensor, values: Tensor, shape) -> Tensor:
+def _sparse_pattern(pointers: Tensor, index: Tensor, values: Tensor, shape) -> Tensor:
     "A sparse matrix, its parts not checked: this is the inner loop."
     parts = pointers, index, values
     return torch.sparse_csr_tensor(*parts, shape, check_invariants=False)
 
+# %% ../nbs/30_losses.ipynb #073d2f6d
 class _PairScores(torch.autograd.Function):
     "Scores of a sparse pattern of U Vᵀ; backward as two sparse × dense products."
     @staticmethod
     def forward(ctx, U, V, crow, cols):
-        zero = _pattern(crow, cols, U.new_zeros(len(cols)), (len(U), len(V)))
+        zero = _sparse_pattern(crow, cols, U.new_zeros(len(cols)), (len(U), len(V)))
         ctx.save_for_backward(U, V, crow, cols)
         return torch.sparse.sampled_addmm(zero, U, V.T, beta=0.).values()
 
@@ -112,11 +128,11 @@ class _PairScores(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, g):
         U, V, crow, cols = ctx.saved_tensors
-        ccol, rows, order = _by_column(crow, cols, (len(U), len(V)))
+        ccol, rows, order = _pattern_by_column(crow, cols, (len(U), len(V)))
         # of a plain sum it is one number with stride 0, past which cuSPARSE reads on
         g = g.contiguous()
-        G = _pattern(crow, cols, g, (len(U), len(V)))
-        Gt = _pattern(ccol, rows, g[order], (len(V), len(U)))
+        G = _sparse_pattern(crow, cols, g, (len(U), len(V)))
+        Gt = _sparse_pattern(ccol, rows, g[order], (len(V), len(U)))
         return G @ V, Gt @ U, None, None
 
 # %% ../nbs/30_losses.ipynb #2572c7c9
@@ -124,6 +140,7 @@ def _repeats_harm(U: Tensor) -> bool:
     "Must each pair be scored once? cuSPARSE promises nothing about repeated indices."
     return U.is_cuda
 
+# %% ../nbs/30_losses.ipynb #13713f47
 def pair_scores(
     U: Tensor,      # (b, d) factors of the batch's users
     V: Tensor,      # (m, d) factors of all items
@@ -136,8 +153,8 @@ def pair_scores(
     # more pairs than cells: the kernel refuses, and the whole grid is smaller
     if len(cols) > len(U) * len(V): return (U @ V.T)[rows, cols]
     where = slice(None)
-    if _repeats_harm(U): rows, cols, where = _distinct(rows, cols, len(V))
-    crow = _compressed(rows, len(U))
+    if _repeats_harm(U): rows, cols, where = _distinct_pairs(rows, cols, len(V))
+    crow = _row_pointers(rows, len(U))
     return _PairScores.apply(U.contiguous(), V.contiguous(), crow, cols)[where]
 
 # %% ../nbs/30_losses.ipynb #fa4acb71
@@ -153,26 +170,26 @@ class Batch:
     pos: Tensor         # (P,) scores
     neg: Tensor         # (P, N) scores
 
-# %% ../nbs/30_losses.ipynb #b4c0f00d
+# %% ../nbs/30_losses.ipynb #e442dbe6
 def batch_of(
     users: Tensor,       # (b,) ids
     rows: Tensor,        # (P,) which of the users, ascending
-    items: Tensor,       # (P,) positive items
-    negatives: Tensor,   # (P, N) items
-    U: Tensor,           # (b, d) factors of the users
+    items: Tensor,       # (P,) a positive of each
+    negatives: Tensor,   # (P, N) items, N ≥ 1
+    U: Tensor,           # (b, d) factors of these users
     V: Tensor,           # (m, d) factors of all items
 ) -> Batch:
-    "The batch of chosen pairs, all scored in one pass."
+    "A batch of given pairs: positives and negatives scored in one pass."
     each = negatives.shape[1] + 1
     columns = torch.cat([items[:, None], negatives], 1).ravel()
-    pairs = rows.repeat_interleave(each), columns
-    s = pair_scores(U, V, *pairs) if len(users) else U.new_zeros(0)
+    at = rows.repeat_interleave(each)
+    s = pair_scores(U, V, at, columns) if len(U) else U.new_zeros(0)
     s = s.view(-1, each)
     return Batch(users, rows, items, negatives, U, V, s[:, 0], s[:, 1:])
 
-# %% ../nbs/30_losses.ipynb #e442dbe6
+# %% ../nbs/30_losses.ipynb #3bee98d5
 def uniform(
-    positives: Positives,
+    positives: Positives,                # of the training part
     users: Tensor,                       # (P,) ids
     items: Tensor,                       # (P,) a positive of each; not looked at
     n: int,                              # negatives for each
@@ -181,6 +198,7 @@ def uniform(
     "Uniform draws from what each user has not met; methods may bring another rule."
     return positives.negatives(users.repeat_interleave(n), generator).view(-1, n)
 
+# %% ../nbs/30_losses.ipynb #07457341
 def draw(
     model,                                     # with .embeddings()
     positives: Positives,                      # of the training part
@@ -189,34 +207,57 @@ def draw(
     generator: torch.Generator | None = None,  # of the negatives
     sample: Callable = uniform,                # how they are drawn, see `uniform`
 ) -> Batch:
-    "A batch for `users`: all positives, fresh negatives, scores in one pass."
+    "A batch for `users`: all their positives, and fresh negatives."
     rows, items = positives.of(users)
     neg = sample(positives, users[rows], items, negatives, generator)
     U, V = model.embeddings()
     return batch_of(users, rows, items, neg, U[users], V)
 
 # %% ../nbs/30_losses.ipynb #28780e18
-def _sum(t: Tensor, weight: Tensor | None) -> Tensor:
+def _pair_sum(t: Tensor, weight: Tensor | None) -> Tensor:
     "Sum of t, (P,) or (P, N), each row times its weight."
     return t.sum() if weight is None else (t if t.ndim == 1 else t.sum(1)) @ weight
 
-def mse(pos: Tensor, neg: Tensor, weight: Tensor | None = None) -> Tensor:
+# name → function(pos (P,), neg (P, N), weight (P,) | None): a sum over the pairs
+LOSSES: dict[str, Callable[..., Tensor]] = {}
+
+# %% ../nbs/30_losses.ipynb #294a8738
+@register(LOSSES, 'mse')
+def mse(
+    pos: Tensor,                   # (P,) scores of positives
+    neg: Tensor,                   # (P, N) scores of their negatives
+    weight: Tensor | None = None,  # (P,) of each positive; None: 1
+) -> Tensor:                       # []
     "Squared error of the logistic of the scores: positives 1, negatives 0."
     missed, wrong = (-pos).sigmoid(), neg.sigmoid()
-    return _sum(missed.square(), weight) + _sum(wrong.square(), weight)
+    return _pair_sum(missed.square(), weight) + _pair_sum(wrong.square(), weight)
 
-def bce(pos: Tensor, neg: Tensor, weight: Tensor | None = None) -> Tensor:
+# %% ../nbs/30_losses.ipynb #a3d1c23c
+@register(LOSSES, 'bce')
+def bce(
+    pos: Tensor,                   # (P,) scores of positives
+    neg: Tensor,                   # (P, N) scores of their negatives
+    weight: Tensor | None = None,  # (P,) of each positive; None: 1
+) -> Tensor:                       # []
     "Binary cross-entropy (He et al. 2017)."
-    return _sum(F.softplus(-pos), weight) + _sum(F.softplus(neg), weight)
+    return _pair_sum(F.softplus(-pos), weight) + _pair_sum(F.softplus(neg), weight)
 
-def bpr(pos: Tensor, neg: Tensor, weight: Tensor | None = None) -> Tensor:
+# %% ../nbs/30_losses.ipynb #dd94dbb9
+@register(LOSSES, 'bpr')
+def bpr(
+    pos: Tensor,                   # (P,) scores of positives
+    neg: Tensor,                   # (P, N) scores of their negatives
+    weight: Tensor | None = None,  # (P,) of each positive; None: 1
+) -> Tensor:                       # []
     "Bayesian personalised ranking (Rendle et al. 2009)."
-    return _sum(F.softplus(neg - pos[:, None]), weight)
+    return _pair_sum(F.softplus(neg - pos[:, None]), weight)
 
-def softmax(pos: Tensor, neg: Tensor, weight: Tensor | None = None) -> Tensor:
+# %% ../nbs/30_losses.ipynb #73582122
+@register(LOSSES, 'softmax')
+def softmax(
+    pos: Tensor,                   # (P,) scores of positives
+    neg: Tensor,                   # (P, N) scores of their negatives
+    weight: Tensor | None = None,  # (P,) of each positive; None: 1
+) -> Tensor:                       # []
     "Sampled softmax (Wu et al. 2024)."
-    return _sum(torch.cat([pos[:, None], neg], 1).logsumexp(1) - pos, weight)
-
-# (pos (P,), neg (P, N), weight (P,) | None) → sum over pairs
-LOSSES: dict[str, Callable[..., Tensor]] = dict(
-    mse=mse, bce=bce, bpr=bpr, softmax=softmax)
+    return _pair_sum(torch.cat([pos[:, None], neg], 1).logsumexp(1) - pos, weight)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['READER_OPTIONS', 'SOLVERS', 'as_interactions', 'someone_known', 'reader_options', 'Sweeps', 'OwnName',
-           'name_and_object', 'Config', 'Plan', 'plan_run', 'closed_form', 'device_of']
+           'name_and_object', 'Config', 'Plan', 'plan_run', 'device_of']
 
-# %% ../nbs/41_plan.ipynb #8af938da
+# %% ../nbs/41_plan.ipynb #aeb0fca4
 import inspect, os, re
 from dataclasses import asdict, dataclass, fields
 from functools import partial
@@ -24,7 +24,7 @@ from .data import DATASETS, Interactions, load_dataset, read_interactions
 from .data import split_common, split_debiased, split_temporal
 from .files import switch_of
 from .losses import LOSSES
-from .methods import METHODS, Method, make_method, options_of
+from .methods import METHODS, Method, closed_form, make_method, options_of
 from .metrics import cold_users
 from .models import MODELS
 
@@ -348,25 +348,6 @@ def _fits_least_squares(c: Config, make, method: Method, options: dict) -> None:
     for k in {'exact', 'safe'} & set(options): switch_of(options[k], k)
     ALS(sp.csr_array([[1.]]), c.dim, **options)   # refuses the others
     closed_form(method, c.method)
-
-# %% ../nbs/41_plan.ipynb #9d870443
-_GRADIENT_HOOKS = 'modules', 'at', 'negatives', 'loss', 'penalty'
-
-def closed_form(
-    method: Method,   # or an object with its hooks
-    name: str,        # by which it was asked for, for the message
-) -> float:           # β
-    "β for `solver='als'`; a `ValueError` for a method that least squares cannot solve."
-    changes = lambda h: getattr(type(method), h, None) is not getattr(Method, h)
-    norm, steps = getattr(method, 'norm', None), list(filter(changes, _GRADIENT_HOOKS))
-    if not steps: return 0.
-    found = f'{name}, which changes {" and ".join(steps)} of the gradient steps'
-    valid = "none, resn, or one that acts behind training, with solver='als'"
-    check(norm is not None, 'method', found, valid)
-    found = dict(norm=norm, activation=method.activation)
-    valid = "norm='exact', activation=None with solver='als': it has σ₁² of raw scores"
-    check(found == dict(norm='exact', activation=None), 'method', found, valid)
-    return method.beta
 
 # %% ../nbs/41_plan.ipynb #c5848669
 def device_of(

@@ -6,26 +6,20 @@
 __all__ = ['shrink', 'calibrate', 'shrink_curve', 'measure_shrink', 'time_shrink']
 
 # %% ../nbs/22_shrink.ipynb #71dab0a0
-import math, time
+import math, numbers, time
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from .core import check
+from .core import check, check_integer, check_number
 
 # %% ../nbs/22_shrink.ipynb #6aa8eada
-def _number(x) -> bool:
-    "Is `x` a finite number, and no bool?"
-    return isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x)
-
-def _gammas(gamma, k: int, d: int) -> Tensor:   # (k,)
+def _gamma_values(gamma, k: int, d: int) -> Tensor:   # (k,)
     "γ for each of the k singular values."
-    check(type(k) is int and 1 <= k <= d, 'k', k, f'an integer in 1 … {d}')
-    if isinstance(gamma, (int, float)):
-        fits = _number(gamma) and 0 <= gamma <= 1
-        check(fits, 'gamma', gamma, 'in [0, 1]')
-        gamma = [float(gamma)] * k
+    check_integer('k', k, 1, d)
+    if isinstance(gamma, numbers.Real):
+        gamma = [check_number('gamma', gamma, 0, 1)] * k
     valid = f'one number, or k = {k} of them'
     try: g = torch.as_tensor(gamma, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
@@ -35,19 +29,28 @@ def _gammas(gamma, k: int, d: int) -> Tensor:   # (k,)
     return g
 
 # %% ../nbs/22_shrink.ipynb #870be33b
-def _scaled(X: Tensor, arg: str) -> float:
+def _scale_of(X: Tensor, arg: str) -> float:
     "A power of two that brings the largest entry near 1; refuses what has none."
     lo, hi = (float(x) for x in X.aminmax())
     largest = max(-lo, hi)
     check(math.isfinite(largest), arg, 'NaN or infinite entries', 'finite numbers')
     return 2. ** -max(-1022, math.frexp(largest)[1])
 
-def _triangle(X: Tensor, scale: float = 1., rows: int = 1 << 15) -> Tensor:
+# %% ../nbs/22_shrink.ipynb #7360fa11
+def _blockwise_triangle(X: Tensor, scale: float = 1., rows: int = 1 << 15) -> Tensor:
     "R of a thin QR of `scale · X`, block by block; (≤ d, d) float64, on the CPU."
     R = X.new_empty(0, X.shape[1], dtype=torch.float64)
     for x in X.split(rows):
         R = torch.linalg.qr(torch.cat([R, x.double() * scale]), mode='r').R
     return R.cpu()
+
+# %% ../nbs/22_shrink.ipynb #9178e67a
+def _transform(R: Tensor, S: Tensor, g: Tensor) -> Tensor:   # (d, d)
+    "T of the equation above, from the triangles of U and V and γ₁ … γₖ."
+    A, s, Bt = torch.linalg.svd(R @ S.T, full_matrices=False)
+    j = int((s[:len(g)] > 1e-14 * s[0]).sum())       # what is 0 needs no shrinking
+    z, y = S.T @ Bt[:j].T, (R.T @ A[:, :j]).T
+    return torch.eye(R.shape[1], dtype=torch.float64) - z * ((1 - g[:j]) / s[:j]) @ y
 
 # %% ../nbs/22_shrink.ipynb #d54fa3ea
 def _check_factors(U, V) -> None:
@@ -60,6 +63,7 @@ def _check_factors(U, V) -> None:
     of = lambda X: f'{X.dtype} on {X.device}, {X.shape[1]} columns'
     check(of(U) == of(V), 'V', of(V), f'{of(U)}, as in U')
 
+# %% ../nbs/22_shrink.ipynb #6233463b
 @torch.no_grad()
 def shrink(
     U: Tensor,       # (n, d) user factors, float32 or float64
@@ -73,20 +77,17 @@ def shrink(
     TypeError for anything but two finite matrices of one type, for γ outside [0, 1],
     and where the result overflows."""
     _check_factors(U, V)
-    g = _gammas(gamma, k, U.shape[1])
-    R, S = _triangle(U, _scaled(U, 'U')), _triangle(V, _scaled(V, 'V'))
-    A, s, Bt = torch.linalg.svd(R @ S.T, full_matrices=False)
-    j = int((s[:k] > 1e-14 * s[0]).sum())       # what is 0 needs no shrinking
-    z, y = S.T @ Bt[:j].T, (R.T @ A[:, :j]).T
-    T = torch.eye(U.shape[1], dtype=torch.float64) - z * ((1 - g[:j]) / s[:j]) @ y
-    T = T.to(U.device)
+    g = _gamma_values(gamma, k, U.shape[1])
+    R = _blockwise_triangle(U, _scale_of(U, 'U'))
+    S = _blockwise_triangle(V, _scale_of(V, 'V'))
+    T = _transform(R, S, g).to(U.device)
     new = torch.cat([(u.double() @ T).to(U.dtype) for u in U.split(1 << 15)])
     fits = bool(new.isfinite().all())
     check(fits, 'U', f'an overflow in {U.dtype}', 'smaller factors')
     return new, V
 
 # %% ../nbs/22_shrink.ipynb #1f93a76a
-def _choice(curve: list[dict], ratio: float | None, loss: float | None) -> dict:
+def _chosen_row(curve: list[dict], ratio: float | None, loss: float | None) -> dict:
     "The row that the rule picks; of equals the largest γ, which changes least."
     best = max(r['ndcg'] for r in curve)
     if ratio is not None:
@@ -101,25 +102,38 @@ def _choice(curve: list[dict], ratio: float | None, loss: float | None) -> dict:
     return max(curve, key=lambda r: (r['ndcg'], r['gamma']))
 
 # %% ../nbs/22_shrink.ipynb #69898a55
-def _check_rule(rec, ratio, loss, gammas, top: int) -> list[float]:
-    "The γ to try, if everything else is as `calibrate` needs it."
-    parts = ('user_factors', 'item_factors', 'data', 'config', 'method')
+def _check_rule(rec, ratio, loss) -> None:
+    "A model with validation data, and one rule at most."
+    parts = ('user_factors', 'item_factors', 'data', 'config', 'evaluate')
     whole = all(hasattr(rec, a) for a in parts)
     check(whole, 'rec', type(rec).__name__, 'a `Recommender`', TypeError)
     check(ratio is None or loss is None, 'ratio, loss', (ratio, loss), 'one of the two')
-    fits = ratio is None or (_number(ratio) and 0 < ratio <= 1)
-    check(fits, 'ratio', ratio, 'a share in (0, 1]')
-    fits = loss is None or (_number(loss) and 0 <= loss < 1)
-    check(fits, 'loss', loss, 'a share in [0, 1)')
+    if ratio is not None: check_number('ratio', ratio, 0, 1, open=True)
+    small = loss is None or check_number('loss', loss, 0, 1) < 1
+    check(small, 'loss', loss, 'a share below 1')
     valid = rec.data.valid
     there = valid is not None and valid.nnz > 0
     found = 'data without a validation part (merged by refit=True?)'
     check(there, 'rec', found, 'a model fitted with refit=False')
+
+def _gammas_to_try(gammas, top: int, d: int) -> list[float]:
+    "0, 0.05, …, 1 if nothing is said."
     if gammas is None: return torch.linspace(0, 1, 21).tolist()
     several = isinstance(gammas, (list, tuple)) and len(gammas) > 0
     check(several, 'gammas', gammas, 'a list of numbers in [0, 1]', TypeError)
-    for g in gammas: _gammas(g, top, rec.user_factors.shape[1])
+    for g in gammas: _gamma_values(g, top, d)
     return list(gammas)
+
+# %% ../nbs/22_shrink.ipynb #22737e10
+def _curve_row(rec, gamma: float, k: int, top: int, say: bool) -> dict:
+    "NDCG and popular ratio on validation of a model shrunk by γ; test is not there."
+    from resn_nb.data import Interactions
+    U, V = shrink(rec.user_factors, rec.item_factors, gamma, top)
+    data = Interactions(rec.data.train, rec.data.valid, name=rec.data.name)
+    shrunk = replace(rec, user_factors=U, item_factors=V, data=data)
+    two = 'ndcg', 'popular_ratio'
+    e = shrunk.evaluate('valid', k, metrics=two, say=say)
+    return dict(gamma=round(float(gamma), 6)) | {name: e[f'{name}@{k}'] for name in two}
 
 # %% ../nbs/22_shrink.ipynb #9a1c48ae
 def calibrate(
@@ -134,18 +148,11 @@ def calibrate(
 
     Raises ValueError or TypeError for a model without validation data, two rules at
     once, a share or γ out of range, or a ratio that scaling does not reach."""
-    from resn_nb.data import Interactions
-    from resn_nb.metrics import evaluate
-    gammas = _check_rule(rec, ratio, loss, gammas, top)
-    d, (U, V), curve = rec.data, (rec.user_factors, rec.item_factors), []
-    two = 'ndcg', 'popular_ratio'
-    on = dict(data=Interactions(d.train, d.valid, name=d.name), split='valid', k=k)
-    for g in gammas:
-        pair, rank = shrink(U, V, g, top), rec.method.rank
-        e = evaluate(pair, **on, metrics=two, adjust=rank, say=not curve)
-        row = dict(gamma=round(float(g), 6))
-        curve.append(row | {name: e[f'{name}@{k}'] for name in two})
-    gamma = _choice(curve, ratio, loss)['gamma']
+    _check_rule(rec, ratio, loss)
+    U, V = rec.user_factors, rec.item_factors
+    gammas = _gammas_to_try(gammas, top, U.shape[1])
+    curve = [_curve_row(rec, g, k, top, say=i == 0) for i, g in enumerate(gammas)]
+    gamma = _chosen_row(curve, ratio, loss)['gamma']
     told = dict(gamma=gamma, top=top, ratio=ratio, loss=loss, curve=curve)
     U, V = shrink(U, V, gamma, top)
     config = rec.config | dict(shrink=told)
@@ -170,7 +177,7 @@ def shrink_curve(
     from resn_nb.metrics import evaluate
     from resn_nb.spectral import spectrum
     gammas = torch.linspace(0, 1, 21).tolist() if gammas is None else list(gammas)
-    for g in gammas: _gammas(g, 1, 1)
+    for g in gammas: _gamma_values(g, 1, 1)
     x = load_dataset(data, paradigm=paradigm, seed=seed)
     names = 'ndcg', 'recall', 'popular_ratio'
     out = dict(data=x.name, paradigm=x.paradigm, sha256=x.sha256, seed=seed,
@@ -194,7 +201,7 @@ def measure_shrink(
 ) -> dict:
     "Curves of NDCG and popular ratio over γ as a file with its origin."
     from resn_nb.core import provenance, save_json
-    check(type(seeds) is int and seeds >= 1, 'seeds', seeds, 'an integer ≥ 1')
+    check_integer('seeds', seeds, 1)
     which = [(p, s) for p in paradigms for s in range(seeds)]
     curves = [shrink_curve(data, p, s, **options) for p, s in which]
     defaults = dict(dim=64, reg=10., sweeps=8, k=20)
@@ -213,7 +220,7 @@ def time_shrink(
 ) -> list[dict]:
     "Processor time of one call on random factors in one thread, with its origin."
     from resn_nb.core import provenance, save_json
-    check(type(repeats) is int and repeats >= 1, 'repeats', repeats, 'an integer ≥ 1')
+    check_integer('repeats', repeats, 1)
     times, threads = [], torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Hooks', 'hooks_of', 'generator_of', 'spectrum_row', 'new_model', 'Trainer']
 
-# %% ../nbs/43_trainer.ipynb #47d7777c
+# %% ../nbs/43_trainer.ipynb #68bc65bd
 import math, time
 from pathlib import Path
 from typing import Callable, NamedTuple
@@ -19,12 +19,13 @@ from .core import check, memory_for, progress
 from .data import Interactions
 from .distributed import ALONE, Team
 from .losses import Batch, Positives
-from .methods import Method, placed
-from .plan import Plan, closed_form
+from .methods import Method, closed_form, placed
+from .models import own_hook
+from .plan import Plan
 from .recommender import Recommender, blind
 from .state import RunState, run_mark
 
-# %% ../nbs/43_trainer.ipynb #9383dc90
+# %% ../nbs/43_trainer.ipynb #849305cb
 class Hooks(NamedTuple):
     "What a backbone adds to a step, for a module with or without hooks of its own."
     auxiliary: Callable   # batch → its own loss
@@ -36,7 +37,7 @@ def hooks_of(
 ) -> Hooks:
     "The hooks of a backbone, of which a module of one's own may have none."
     plain = Hooks(lambda batch: 0., lambda batch: None, lambda generator: None)
-    return Hooks(*(getattr(model, k, f) for k, f in zip(Hooks._fields, plain)))
+    return Hooks(*(own_hook(model, k) or f for k, f in zip(Hooks._fields, plain)))
 
 def generator_of(
     seed: int,    # of the run
