@@ -21,11 +21,11 @@ import torch
 from scipy.sparse.linalg import LinearOperator, svds
 from torch import Tensor
 
-from . import spectral
+from . import spectral_gpu
 from .core import check
 from .data import Interactions, load_dataset, simulate
-from .spectral import Warm, _root, _top, item_root, spectral_norm
-from .spectral import spectral_penalty
+from .spectral import Warm, item_root, qr_root, top_of_roots
+from .spectral_gpu import spectral_norm, spectral_penalty
 
 # %% ../nbs/62_bench_spectral.ipynb #11495061
 def one_step(U: Tensor, V: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ def dense(U: Tensor, V: Tensor) -> Tensor:
 
 def oracle(U: Tensor, V: Tensor) -> tuple[Tensor, ...]:
     "`(σ, a, z, b, y)` by thin QR in float64."
-    return _top(*(_root(X.detach().double(), True) for X in (U, V)))
+    return top_of_roots(qr_root(U), qr_root(V))[:5]
 
 _power = partial(spectral_norm, method='power')
 OURS: dict[str, Callable] = {
@@ -214,7 +214,7 @@ def against_dense(
 # %% ../nbs/62_bench_spectral.ipynb #957ace3f
 def exact_spectrum(U: Tensor, V: Tensor) -> Tensor:
     "All singular values by thin QR in float64."
-    R, S = (_root(X.double(), True) for X in (U, V))
+    R, S = qr_root(U), qr_root(V)
     return torch.linalg.svdvals(R @ S.T)
 
 def density(data: Interactions) -> float:   # share of all pairs
@@ -391,7 +391,7 @@ def copy_bandwidth(device: str = 'cpu', size: int = 2**28, repeats: int = 10) ->
 def without_kernels(f: Callable) -> Callable:
     "f as on a GPU without Triton."
     def run():
-        with patch.object(spectral, '_multiprocessors', lambda device: 0): f()
+        with patch.object(spectral_gpu, '_multiprocessors', lambda device: 0): f()
     return run
 
 def gpu_memory(f: Callable) -> float:

@@ -19,7 +19,7 @@ from .core import check, check_integer, check_number, choose, register
 from .data import Interactions
 from .losses import LOSSES, Batch, Positives, uniform
 from .shrink import shrink
-from .spectral import spectral_penalty
+from .spectral_gpu import spectral_penalty
 
 # %% ../nbs/32_frame.ipynb #7f8c6961
 Base = Callable[..., Tensor]   # a base loss: (pos, neg, weight=None) → sum over pairs

@@ -5,17 +5,18 @@
 # %% auto #0
 __all__ = ['sharded_norm', 'sharded_penalty', 'sharded_spectrum', 'sharded_alignment']
 
-# %% ../nbs/37_sharded.ipynb #02e80d2b
+# %% ../nbs/37_sharded.ipynb #6b39222e
 import torch
 from torch import Tensor
 
 from . import spectral
 from .core import check, check_integer, choose
 from .group import Group
-from .spectral import NORMS, _DTYPES, _cholesky, _factors, _gram, _Known, _root
-from .spectral import _safe, _times, _top, _unit, _weighted
+from .spectral import FLOATS, NORMS, TopTriple, check_factors, cholesky_root
+from .spectral import gram_matrix, gram_times, norm_of_triple, qr_root
+from .spectral import safe_divisor, top_of_roots, unit_vector, weighted_rows
 
-# %% ../nbs/37_sharded.ipynb #b6476e29
+# %% ../nbs/37_sharded.ipynb #b7e66270
 # how an answer starts: solved; to be solved by QR; there is no finite answer
 _OK, _QR, _BAD = 0., 1., 2.
 
@@ -28,7 +29,7 @@ def _small_answer(R: Tensor | None, S: Tensor | None, final: bool) -> Tensor:
     "Rank 0's answer (status, σ, a, z, b, y), (2 + 4d,), or that it asks for QR."
     if not _moderate(R, S):
         return torch.full((2,), _BAD if final else _QR, dtype=torch.float64)
-    sigma, a, z, b, y = _top(R, S)
+    sigma, a, z, b, y = top_of_roots(R, S)[:5]
     # a larger factor would cost more than 1e-12 of σ
     fine = final or max(a.abs() @ R.norm(dim=0), b.abs() @ S.norm(dim=0)) <= 100
     status = sigma.new_tensor([_OK if fine else _QR])
@@ -36,14 +37,14 @@ def _small_answer(R: Tensor | None, S: Tensor | None, final: bool) -> Tensor:
 
 def _qr_triangle(X: Tensor) -> Tensor:   # (d, d), float64
     "The triangle of X's thin QR, filled up with rows of zeros."
-    R = _root(X, True)
+    R = qr_root(X)
     return torch.cat([R, R.new_zeros(X.shape[1] - len(R), X.shape[1])])
 
-# %% ../nbs/37_sharded.ipynb #ee1b5452
+# %% ../nbs/37_sharded.ipynb #10d4ef5f
 def _own_arguments(U, V, method: str, iterations: int, methods: list[str]) -> None:
     "Refuse one rank's arguments; no row is fine."
     empty = lambda X: hasattr(X, 'shape') and X.ndim == 2 and not len(X)
-    _factors(*[X.new_empty(1, X.shape[1]) if empty(X) else X for X in (U, V)])
+    check_factors(*[X.new_empty(1, X.shape[1]) if empty(X) else X for X in (U, V)])
     choose(dict.fromkeys(methods), method, 'method')
     check_integer('iterations', iterations, 1, 10_000)
 
@@ -54,7 +55,7 @@ def _same_arguments(U: Tensor, V: Tensor, ranks: Group, method: str, iterations:
     except (TypeError, ValueError) as e: wrong = e
     mine = [0] * 6
     if not wrong:
-        numbers = _DTYPES.index(U.dtype), methods.index(method)
+        numbers = FLOATS.index(U.dtype), methods.index(method)
         mine = [U.shape[1], *numbers, iterations, len(U), len(V)]
     notes = torch.tensor([wrong is not None, *mine], device=ranks.device)
     notes = ranks.all_gather(notes, 'comparing arguments').cpu()
@@ -85,7 +86,7 @@ def _refuse_nonfinite(U: Tensor, V: Tensor, ranks: Group) -> None:
     found = 'finite entries whose products overflow'
     check(False, 'U, V', found, 'factors of a moderate scale')
 
-# %% ../nbs/37_sharded.ipynb #3a113418
+# %% ../nbs/37_sharded.ipynb #41bea50c
 def _answer_of_root(
     R: Tensor | None, S: Tensor | None, final: bool, d: int, ranks: Group,
 ) -> Tensor:   # (2 + 4d,)
@@ -98,31 +99,32 @@ def _all_triangles(U: Tensor, V: Tensor, ranks: Group) -> tuple[Tensor, Tensor]:
     "The triangles, (d, d) each, of the thin QR of all U and of all V: TSQR."
     both = torch.stack([_qr_triangle(U), _qr_triangle(V)]).to(ranks.device)
     both = ranks.all_gather(both, 'exchanging QR factors')
-    return tuple(_root(both[:, i].flatten(0, 1), True) for i in (0, 1))
+    return tuple(qr_root(both[:, i].flatten(0, 1)) for i in (0, 1))
 
 def _gram_and_rows(X: Tensor) -> Tensor:   # (d + 1, d), float64
     "XᵀX, and in a last row how many rows X has."
     n_rows = X.new_full((1, X.shape[1]), len(X), dtype=torch.float64)
-    return torch.cat([_gram(X), n_rows])
+    return torch.cat([gram_matrix(X), n_rows])
 
-# %% ../nbs/37_sharded.ipynb #e7c7d408
+# %% ../nbs/37_sharded.ipynb #a157c2cc
 @torch.no_grad()
 def _exact_answer(U: Tensor, V: Tensor, ranks: Group) -> Tensor:
     "The exact norm and its vectors, on every rank, (1 + 4d,): σ, a, z, b, y."
     d, roots = U.shape[1], (None, None)
     mine = torch.stack([_gram_and_rows(X) for X in (U, V)])
     grams = ranks.all_reduce(mine.to(ranks.device), 'adding up the Gram matrices')
-    if ranks.root: roots = [_cholesky(A[:-1]) if A[-1, 0] > d else None for A in grams]
+    root = lambda A: cholesky_root(A[:-1]) if A[-1, 0] > d else None
+    if ranks.root: roots = [root(A) for A in grams]
     answer = _answer_of_root(*roots, False, d, ranks)
     if answer[0] == _QR:
         answer = _answer_of_root(*_all_triangles(U, V, ranks), True, d, ranks)
     if answer[0] == _BAD: _refuse_nonfinite(U, V, ranks)
     return answer[1:]
 
-# %% ../nbs/37_sharded.ipynb #b73a383c
+# %% ../nbs/37_sharded.ipynb #61c71fc8
 def _all_times(X: Tensor, v: Tensor, ranks: Group) -> tuple[Tensor, Tensor]:
     "Xᵀ X v and the length of X v, for all rows of X together."
-    g, length = _times(X, v.to(X.device))
+    g, length = gram_times(X, v.to(X.device))
     both = torch.cat([g, length.square()[None]]).to(ranks.device)
     both = ranks.all_reduce(both, 'adding up a power step')
     return both[:-1], both[-1].sqrt()
@@ -130,15 +132,16 @@ def _all_times(X: Tensor, v: Tensor, ranks: Group) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def _power_answer(U: Tensor, V: Tensor, ranks: Group, k: int) -> Tensor:
     "As `_exact_answer`, by k power steps from q ∝ V Uᵀ1; k = 0 is the paper's way."
-    users = _weighted(U, U.new_ones(len(U), dtype=torch.float64))
+    users = weighted_rows(U, U.new_ones(len(U), dtype=torch.float64))
     s = ranks.all_reduce(users.to(ranks.device), 'adding up the users')
     for _ in range(k + 1):
-        s = _unit(s)
+        s = unit_vector(s)
         z, length = _all_times(V, s, ranks)
-        z, b = z / _safe(length), s / _safe(length)
+        z, b = z / safe_divisor(length), s / safe_divisor(length)
         s, sigma = _all_times(U, z, ranks)
     if not sigma.isfinite(): _refuse_nonfinite(U, V, ranks)
-    return torch.cat([sigma[None], z / _safe(sigma), z, b, s / _safe(sigma)])
+    a, y = z / safe_divisor(sigma), s / safe_divisor(sigma)
+    return torch.cat([sigma[None], a, z, b, y])
 
 # %% ../nbs/37_sharded.ipynb #8066b69c
 def _in_range_of(U: Tensor, x: Tensor) -> Tensor:
@@ -148,7 +151,7 @@ def _in_range_of(U: Tensor, x: Tensor) -> Tensor:
     check(bool(out.isfinite()), 'U, V', found, 'a moderate scale')
     return out
 
-# %% ../nbs/37_sharded.ipynb #6ee9305e
+# %% ../nbs/37_sharded.ipynb #25cd71fe
 def sharded_norm(
     U: Tensor,                # (n_r, d) this rank's users; may have no row
     V: Tensor,                # (m_r, d) this rank's items; may have no row
@@ -169,7 +172,7 @@ def sharded_norm(
     exact = method == 'exact'
     found = _exact_answer(U, V, ranks) if exact else _power_answer(U, V, ranks, steps)
     sigma, *vectors = found.to(U.device).split([1] + 4 * [U.shape[1]])
-    return _in_range_of(U, _Known.apply(U, V, sigma[0], *vectors))
+    return _in_range_of(U, norm_of_triple(U, V, TopTriple(sigma[0], *vectors)))
 
 # %% ../nbs/37_sharded.ipynb #1383fb77
 def sharded_penalty(
@@ -208,7 +211,7 @@ def sharded_alignment(
     "cos(q₁, r), see `popularity_alignment`."
     _same_arguments(U, V, ranks, 'exact', 1)
     found, d, r = _exact_answer(U, V, ranks), U.shape[1], popularity.double()
-    sums = torch.cat([_weighted(V, r), r.square().sum()[None]])
+    sums = torch.cat([weighted_rows(V, r), r.square().sum()[None]])
     sums = ranks.all_reduce(sums.to(ranks.device), 'adding up the popularity')
     if not found[0] > 0: return float('nan')
     b = found[1 + 2 * d:1 + 3 * d]
