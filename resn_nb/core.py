@@ -253,8 +253,7 @@ def _versions() -> dict[str, str]:
 
 # %% ../nbs/04_core.ipynb #06720c85
 def provenance(
-    # the command that reproduces the result; default: this process's own
-    command: str | None = None,
+    command: str | None = None,  # that reproduces the result; None: this process's own
 ) -> dict:  # JSON-ready
     "A result's origin: command, versions, hardware, threads and time (UTC)."
     import torch
@@ -341,9 +340,10 @@ def command(func):  # documented with docments; it prints
         script = caller.get('__name__') == '__main__' and '__file__' in caller
         if args or kwargs or not script: return func(*args, **kwargs)
         _open_streams()
-        said = lambda message, *_, **__: f'{func.__name__}: {message}\n'
-        warnings.formatwarning = said   # one line too, without the source code
-        opts = vars(anno_parser(func, prog=func.__name__).parse_args())
+        warnings.formatwarning = lambda w, *_, **__: f'{func.__name__}: {w}\n'
+        parser = anno_parser(func, prog=func.__name__)
+        parser.error = lambda why: sys.exit(_fail(func.__name__, why, 2))
+        opts = vars(parser.parse_args())
         for k in ('pdb', 'xtra'): opts.pop(k, None)
         sys.exit(_quietly(func, opts))
     return run
