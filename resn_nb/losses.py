@@ -26,15 +26,6 @@ def _check_pairs(train) -> None:
     found, valid = 'indices out of order or twice', 'sorted ones, each once'
     check(train.has_canonical_format, 'train', found, valid)
 
-# %% ../nbs/30_losses.ipynb #27d3fb58
-def _check_pairs(train) -> None:
-    "Training pairs are compressed rows, sorted, each pair once."
-    csr, valid = sp.issparse(train) and train.format == 'csr', 'a scipy CSR matrix'
-    found = getattr(train, 'format', type(train).__name__)
-    check(csr, 'train', found, valid, TypeError)
-    found, valid = 'indices out of order or twice', 'sorted ones, each once'
-    check(train.has_canonical_format, 'train', found, valid)
-
 # %% ../nbs/30_losses.ipynb #df5fda67
 class Positives:
     "The training pairs as tensors: positives, and exact uniform draws from the rest."
@@ -66,7 +57,7 @@ class Positives:
 
     def negatives(self,
         users: Tensor,                             # (K,) ids, repeated as wanted
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | None = None,  # of the draws
     ) -> Tensor:                                   # (K,) items
         "For each entry an item, uniform among those the user has not interacted with."
         here = dict(generator=generator, device=users.device)
@@ -118,24 +109,6 @@ def _pattern_by_column(crow: Tensor, cols: Tensor, shape) -> tuple:
     wide = lambda a: torch.from_numpy(a.astype(np.int64, copy=False))
     return wide(c.indptr), wide(c.indices), wide(c.data)
 
-# %% ../nbs/30_losses.ipynb #f97fa24a
-def _distinct_pairs(rows: Tensor, cols: Tensor, m: int) -> tuple:   # rows, cols, where
-    "Each pair once, in order, and where the pairs given are among them."
-    pairs, where = torch.unique(rows * m + cols, return_inverse=True)
-    return pairs // m, pairs % m, where
-
-# %% ../nbs/30_losses.ipynb #d0e4eef9
-def _pattern_by_column(crow: Tensor, cols: Tensor, shape) -> tuple:
-    "The same pattern by column: (column pointers, row of each entry, order)."
-    if cols.is_cuda:
-        order = torch.sort(cols, stable=True).indices
-        rows = torch.arange(shape[0], device=cols.device).repeat_interleave(crow.diff())
-        return _row_pointers(cols, shape[1]), rows[order], order
-    parts = np.arange(len(cols)), cols.numpy(), crow.numpy()
-    c = sp.csr_array(parts, shape=shape).tocsc()
-    wide = lambda a: torch.from_numpy(a.astype(np.int64, copy=False))
-    return wide(c.indptr), wide(c.indices), wide(c.data)
-
 # %% ../nbs/30_losses.ipynb #b8a57b54
 def _sparse_pattern(pointers: Tensor, index: Tensor, values: Tensor, shape) -> Tensor:
     "A sparse matrix, its parts not checked: this is the inner loop."
@@ -162,49 +135,12 @@ class _PairScores(torch.autograd.Function):
         Gt = _sparse_pattern(ccol, rows, g[order], (len(V), len(U)))
         return G @ V, Gt @ U, None, None
 
-# %% ../nbs/30_losses.ipynb #073d2f6d
-class _PairScores(torch.autograd.Function):
-    "Scores of a sparse pattern of U Vᵀ; backward as two sparse × dense products."
-    @staticmethod
-    def forward(ctx, U, V, crow, cols):
-        zero = _sparse_pattern(crow, cols, U.new_zeros(len(cols)), (len(U), len(V)))
-        ctx.save_for_backward(U, V, crow, cols)
-        return torch.sparse.sampled_addmm(zero, U, V.T, beta=0.).values()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, g):
-        U, V, crow, cols = ctx.saved_tensors
-        ccol, rows, order = _pattern_by_column(crow, cols, (len(U), len(V)))
-        # of a plain sum it is one number with stride 0, past which cuSPARSE reads on
-        g = g.contiguous()
-        G = _sparse_pattern(crow, cols, g, (len(U), len(V)))
-        Gt = _sparse_pattern(ccol, rows, g[order], (len(V), len(U)))
-        return G @ V, Gt @ U, None, None
-
 # %% ../nbs/30_losses.ipynb #2572c7c9
 def _repeats_harm(U: Tensor) -> bool:
     "Must each pair be scored once? cuSPARSE promises nothing about repeated indices."
     return U.is_cuda
 
 # %% ../nbs/30_losses.ipynb #00bc028e
-def pair_scores(
-    U: Tensor,      # (b, d) factors of the batch's users
-    V: Tensor,      # (m, d) factors of all items
-    rows: Tensor,   # (P,) ascending index into U
-    cols: Tensor,   # (P,) index into V; pairs may repeat
-) -> Tensor:        # (P,) scores u·v
-    """Scores of chosen pairs, differentiable in U and V; memory O(P + gradients).
-
-    The indices are not checked: this is the inner loop."""
-    # more pairs than cells: the kernel refuses, and the whole grid is smaller
-    if len(cols) > len(U) * len(V): return (U @ V.T)[rows, cols]
-    where = slice(None)
-    if _repeats_harm(U): rows, cols, where = _distinct_pairs(rows, cols, len(V))
-    crow = _row_pointers(rows, len(U))
-    return _PairScores.apply(U.contiguous(), V.contiguous(), crow, cols)[where]
-
-# %% ../nbs/30_losses.ipynb #13713f47
 def pair_scores(
     U: Tensor,      # (b, d) factors of the batch's users
     V: Tensor,      # (m, d) factors of all items
@@ -277,32 +213,6 @@ def draw(
     U, V = model.embeddings()
     return batch_of(users, rows, items, neg, U[users], V)
 
-# %% ../nbs/30_losses.ipynb #3bee98d5
-def uniform(
-    positives: Positives,                # of the training part
-    users: Tensor,                       # (P,) ids
-    items: Tensor,                       # (P,) a positive of each; not looked at
-    n: int,                              # negatives for each
-    generator: torch.Generator | None,
-) -> Tensor:                             # (P, n) items
-    "Uniform draws from what each user has not met; methods may bring another rule."
-    return positives.negatives(users.repeat_interleave(n), generator).view(-1, n)
-
-# %% ../nbs/30_losses.ipynb #07457341
-def draw(
-    model,                                     # with .embeddings()
-    positives: Positives,                      # of the training part
-    users: Tensor,                             # (b,) ids
-    negatives: int = 4,                        # N ≥ 1, fresh for every positive
-    generator: torch.Generator | None = None,  # of the negatives
-    sample: Callable = uniform,                # how they are drawn, see `uniform`
-) -> Batch:
-    "A batch for `users`: all their positives, and fresh negatives."
-    rows, items = positives.of(users)
-    neg = sample(positives, users[rows], items, negatives, generator)
-    U, V = model.embeddings()
-    return batch_of(users, rows, items, neg, U[users], V)
-
 # %% ../nbs/30_losses.ipynb #28780e18
 def _pair_sum(t: Tensor, weight: Tensor | None) -> Tensor:
     "Sum of t, (P,) or (P, N), each row times its weight."
@@ -343,47 +253,6 @@ def bpr(
     return _pair_sum(F.softplus(neg - pos[:, None]), weight)
 
 # %% ../nbs/30_losses.ipynb #738289e2
-@register(LOSSES, 'softmax')
-def softmax(
-    pos: Tensor,                   # (P,) scores of positives
-    neg: Tensor,                   # (P, N) scores of their negatives
-    weight: Tensor | None = None,  # (P,) of each positive; None: 1
-) -> Tensor:                       # []
-    "Sampled softmax (Wu et al. 2024)."
-    return _pair_sum(torch.cat([pos[:, None], neg], 1).logsumexp(1) - pos, weight)
-
-# %% ../nbs/30_losses.ipynb #294a8738
-@register(LOSSES, 'mse')
-def mse(
-    pos: Tensor,                   # (P,) scores of positives
-    neg: Tensor,                   # (P, N) scores of their negatives
-    weight: Tensor | None = None,  # (P,) of each positive; None: 1
-) -> Tensor:                       # []
-    "Squared error of the logistic of the scores: positives 1, negatives 0."
-    missed, wrong = (-pos).sigmoid(), neg.sigmoid()
-    return _pair_sum(missed.square(), weight) + _pair_sum(wrong.square(), weight)
-
-# %% ../nbs/30_losses.ipynb #a3d1c23c
-@register(LOSSES, 'bce')
-def bce(
-    pos: Tensor,                   # (P,) scores of positives
-    neg: Tensor,                   # (P, N) scores of their negatives
-    weight: Tensor | None = None,  # (P,) of each positive; None: 1
-) -> Tensor:                       # []
-    "Binary cross-entropy (He et al. 2017)."
-    return _pair_sum(F.softplus(-pos), weight) + _pair_sum(F.softplus(neg), weight)
-
-# %% ../nbs/30_losses.ipynb #dd94dbb9
-@register(LOSSES, 'bpr')
-def bpr(
-    pos: Tensor,                   # (P,) scores of positives
-    neg: Tensor,                   # (P, N) scores of their negatives
-    weight: Tensor | None = None,  # (P,) of each positive; None: 1
-) -> Tensor:                       # []
-    "Bayesian personalised ranking (Rendle et al. 2009)."
-    return _pair_sum(F.softplus(neg - pos[:, None]), weight)
-
-# %% ../nbs/30_losses.ipynb #73582122
 @register(LOSSES, 'softmax')
 def softmax(
     pos: Tensor,                   # (P,) scores of positives

@@ -54,40 +54,6 @@ def own_hook(
     default = getattr(hook, '__func__', None) is getattr(Backbone, name)
     return None if default else hook
 
-# %% ../nbs/31_models.ipynb #826d3083
-class Backbone(nn.Module):
-    "A model of factors: the base of all backbones, with the defaults of their hooks."
-    def embeddings(self) -> tuple[Tensor, Tensor]:   # (n_users, d), (n_items, d)
-        "Factors of all users and all items; in training mode with their gradients."
-        raise NotImplementedError(f'{type(self).__name__} has no embeddings()')
-
-    def auxiliary(self,
-        batch: Batch,       # of one step; its factors came from `embeddings`
-    ) -> Tensor | float:    # [], on the scale of a sum over the positives
-        "The backbone's own term, added to the loss."
-        return 0.
-
-    def decay(self,
-        batch: Batch,       # of one step
-    ) -> Tensor:            # []
-        "The sum of squares that weight decay makes small."
-        return batch.U.square().sum() + batch.V.square().sum()
-
-    def reseed(self,
-        generator: torch.Generator,   # on the module's device
-    ) -> None:
-        "Draw what is random in the next epoch from this generator."
-
-# %% ../nbs/31_models.ipynb #3756f696
-def own_hook(
-    model: nn.Module,
-    name: str,           # auxiliary, decay or reseed
-) -> Callable | None:
-    "A hook that `model` brings; None where it has none, or the one of `Backbone`."
-    hook = getattr(model, name, None)
-    default = getattr(hook, '__func__', None) is getattr(Backbone, name)
-    return None if default else hook
-
 # %% ../nbs/31_models.ipynb #3d7339ed
 # name → function(empty table, generator) that fills the table
 INITS: dict[str, Callable[[Tensor, torch.Generator | None], Tensor]] = {
@@ -126,31 +92,6 @@ def _filling(init) -> Callable[[Tensor, torch.Generator | None], Tensor]:
 # name → factory(data, dim=, generator=, **options)
 MODELS: dict[str, Callable[..., nn.Module]] = {}
 
-# %% ../nbs/31_models.ipynb #4a08b8e2
-def _initial_tables(data: Interactions, dim: int, init, generator) -> tuple:
-    "A table of users and one of items, as parameters."
-    _check_log(data)
-    check_integer('dim', dim, 1, 10_000)
-    fill = _filling(init)
-    able = generator is None or (
-        isinstance(generator, torch.Generator) and generator.device.type == 'cpu')
-    kind = type(generator).__name__
-    check(able, 'generator', kind, 'a torch.Generator on the CPU, or None', TypeError)
-    new = lambda rows: nn.Parameter(fill(torch.empty(rows, dim), generator))
-    return new(data.n_users), new(data.n_items)
-
-# %% ../nbs/31_models.ipynb #bdccabe4
-def _filling(init) -> Callable[[Tensor, torch.Generator | None], Tensor]:
-    "What fills a table: by its name in `INITS`, or a function of one's own."
-    names = 'one of ' + ', '.join(sorted(INITS))
-    known = init in INITS if isinstance(init, str) else callable(init)
-    check(known, 'init', init, f'{names}, or a function that fills a table')
-    return named(INITS, init, 'init')[1]
-
-# %% ../nbs/31_models.ipynb #1fe032aa
-# name → factory(data, dim=, generator=, **options)
-MODELS: dict[str, Callable[..., nn.Module]] = {}
-
 # %% ../nbs/31_models.ipynb #3a449913
 @register(MODELS, 'mf')
 class MF(Backbone):
@@ -178,48 +119,6 @@ def _normalised_pairs(data: Interactions) -> sp.csr_array:   # (n, m) float32
     return sp.csr_array(scale(np.diff(Y.indptr)) @ Y @ scale(data.popularity))
 
 # %% ../nbs/31_models.ipynb #84e729ec
-class Graph(nn.Module):
-    "Symmetrically normalised bipartite graph of the training pairs: its blocks R, Rᵀ."
-    def __init__(self,
-        data: Interactions,   # only its train part is looked at
-    ):
-        super().__init__()
-        R = _normalised_pairs(data)
-        for name, M in dict(r=R, t=sp.csr_array(R.T)).items():
-            crow, col = M.indptr.astype(np.int32), M.indices.astype(np.int32)
-            for part, a in dict(crow=crow, col=col, value=M.data).items():
-                buffer = torch.from_numpy(a)
-                self.register_buffer(f'{name}_{part}', buffer, persistent=False)
-        self.shape = R.shape
-
-    def blocks(self) -> tuple[Tensor, Tensor]:   # (n, m), (m, n) sparse CSR
-        "R and its transpose; made anew from the buffers, which costs nothing."
-        def make(name, shape):
-            arrays = (getattr(self, f'{name}_{k}') for k in ('crow', 'col', 'value'))
-            return torch.sparse_csr_tensor(*arrays, shape, check_invariants=False)
-        return make('r', self.shape), make('t', self.shape[::-1])
-
-    def hop(self,
-        U: Tensor,     # (n, d) users
-        V: Tensor,     # (m, d) items
-    ) -> tuple[Tensor, Tensor]:
-        "One step over the edges: Â (U, V)."
-        R, T = self.blocks()
-        return R @ V, T @ U
-
-    def mean(self,
-        U: Tensor,     # (n, d) users
-        V: Tensor,     # (m, d) items
-        layers: int,   # L ≥ 0
-    ) -> tuple[Tensor, Tensor]:
-        """(1 + Â + … + Â^L) (U, V) / (L + 1), by Horner's rule.
-
-        Two tables of memory, whatever the number of layers."""
-        (R, T), u, v = self.blocks(), U, V
-        for _ in range(layers): u, v = torch.addmm(U, R, v), torch.addmm(V, T, u)
-        return u / (layers + 1), v / (layers + 1)
-
-# %% ../nbs/31_models.ipynb #c24fd29d
 class Graph(nn.Module):
     "Symmetrically normalised bipartite graph of the training pairs: its blocks R, Rᵀ."
     def __init__(self,
@@ -309,12 +208,6 @@ def _occurrences(rows: Tensor, table: Tensor) -> Tensor:   # []
     often = torch.bincount(rows, minlength=len(table)).to(table.dtype)
     return often @ table.square().sum(1)
 
-# %% ../nbs/31_models.ipynb #8c7c283f
-def _occurrences(rows: Tensor, table: Tensor) -> Tensor:   # []
-    "Σ ‖row‖² over the rows named, as often as each is named."
-    often = torch.bincount(rows, minlength=len(table)).to(table.dtype)
-    return often @ table.square().sum(1)
-
 # %% ../nbs/31_models.ipynb #4af2c5c8
 def info_nce(
     x: Tensor,            # (b, d) one view of b nodes
@@ -340,19 +233,6 @@ def _shaken_layer(e: Tensor, eps: float, generator: torch.Generator | None) -> T
     return e.add_(F.normalize(noise, dim=1) * e.detach().sign(), alpha=eps)
 
 # %% ../nbs/31_models.ipynb #1ef13c47
-def _some_nodes(n: int, most: int, generator, device) -> Tensor | slice:
-    "At most `most` of n, drawn anew each time; all of them if they fit."
-    if n <= most: return slice(None)
-    return torch.randperm(n, generator=generator, device=device)[:most]
-
-# %% ../nbs/31_models.ipynb #57f6e00b
-def _shaken_layer(e: Tensor, eps: float, generator: torch.Generator | None) -> Tensor:
-    "A layer with noise; the sign has no gradient, so the noise is a constant."
-    like = dict(generator=generator, device=e.device, dtype=e.dtype)
-    e, noise = e.clone(), torch.rand(e.shape, **like)
-    return e.add_(F.normalize(noise, dim=1) * e.detach().sign(), alpha=eps)
-
-# %% ../nbs/31_models.ipynb #bc52d058
 def _some_nodes(n: int, most: int, generator, device) -> Tensor | slice:
     "At most `most` of n, drawn anew each time; all of them if they fit."
     if n <= most: return slice(None)
@@ -449,29 +329,6 @@ def _same_factors(a: nn.Module, b: nn.Module) -> bool:
     pairs = zip(a.eval().embeddings(), b.eval().embeddings())
     return all(torch.equal(i, j) for i, j in pairs)
 
-# %% ../nbs/31_models.ipynb #946e374c
-def _training_step(
-    model: nn.Module,
-    opt,                    # an optimiser of its parameters
-    positives: Positives,
-    seed: int,              # all the step's randomness
-) -> tuple[float, list[str]]:
-    "One step on all users: the loss a positive, names of parameters without gradient."
-    g = torch.Generator().manual_seed(seed)
-    model.train()
-    if reseed := own_hook(model, 'reseed'): reseed(g)
-    b = draw(model, positives, positives.users, 1, g)
-    loss, decay = _training_objective(model, b)
-    opt.zero_grad(); (loss + 1e-6 * decay).backward(); opt.step()
-    model.eval()
-    dead = lambda p: p.grad is None or not p.grad.abs().sum() > 0
-    return loss.item() / len(b.pos), [k for k, p in model.named_parameters() if dead(p)]
-
-# %% ../nbs/31_models.ipynb #529a6aa2
-def _same_factors(a: nn.Module, b: nn.Module) -> bool:
-    pairs = zip(a.eval().embeddings(), b.eval().embeddings())
-    return all(torch.equal(i, j) for i, j in pairs)
-
 # %% ../nbs/31_models.ipynb #638c2cac
 def _check_start(new: Callable, data: Interactions, dim: int) -> nn.Module:
     """Shapes, repeatable initial values, a state that can be put back, nothing of test.
@@ -505,28 +362,6 @@ def _train_on(model: nn.Module, opt, positives: Positives, steps: range) -> tupl
     return told, (weights, copy.deepcopy(opt.state_dict()))
 
 # %% ../nbs/31_models.ipynb #4035e548
-def _check_training(model: nn.Module, positives: Positives, steps: int) -> tuple:
-    "Gradients reach all, the loss falls, evaluation has no noise; the state halfway."
-    opt = _adam(model)
-    first, half = _train_on(model, opt, positives, range(steps // 2))
-    last, _ = _train_on(model, opt, positives, range(steps // 2, steps))
-    (start, dead), (end, _) = first[0], last[-1]
-    assert not dead, f'no gradient reaches {", ".join(dead)}'
-    assert end < .9 * start, f'the loss went from {start:.3g} to {end:.3g}'
-    assert _same_factors(model, model), 'two evaluations differ'
-    return half
-
-# %% ../nbs/31_models.ipynb #1125447e
-def _adam(model: nn.Module) -> torch.optim.Adam:
-    return torch.optim.Adam(model.parameters(), .05)
-
-def _train_on(model: nn.Module, opt, positives: Positives, steps: range) -> tuple:
-    "What each step returned, and the state behind them: weights and moments."
-    told = [_training_step(model, opt, positives, k) for k in steps]
-    weights = {n: t.clone() for n, t in model.state_dict().items()}
-    return told, (weights, copy.deepcopy(opt.state_dict()))
-
-# %% ../nbs/31_models.ipynb #ad546714
 def _check_training(model: nn.Module, positives: Positives, steps: int) -> tuple:
     "Gradients reach all, the loss falls, evaluation has no noise; the state halfway."
     opt = _adam(model)
