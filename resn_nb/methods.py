@@ -8,7 +8,7 @@ __all__ = ['Base', 'Pair', 'HOOKS', 'STEPS', 'METHODS', 'GRIDS', 'Method', 'meth
            'propensity', 'IPS', 'IPL', 'Zerosum', 'Correlation', 'two_sided', 'SamReg', 'log_det', 'LogDet', 'Prior',
            'PD', 'PDA', 'MACR', 'distance_correlation', 'DICE', 'InvCF']
 
-# %% ../nbs/35_methods.ipynb #02729aa0
+# %% ../nbs/35_methods.ipynb #ec527b73
 from .causes import (  # noqa: F401
     DICE, MACR, PD, PDA, InvCF, Prior, distance_correlation)
 from .frame import (  # noqa: F401
@@ -25,7 +25,7 @@ _all_ = [
     'Zerosum', 'Correlation', 'two_sided', 'SamReg', 'log_det', 'LogDet', 'Prior',
     'PD', 'PDA', 'MACR', 'distance_correlation', 'DICE', 'InvCF']
 
-# %% ../nbs/35_methods.ipynb #31214881
+# %% ../nbs/35_methods.ipynb #012b4f4c
 _FAMILIES = ('none', 'ips', 'ipl', 'zerosum', 'correlation', 'samreg', 'logdet', 'resn',
              'prior', 'pd', 'pda', 'macr', 'dice', 'invcf', 'shrink')
 for _table in (METHODS, GRIDS):
