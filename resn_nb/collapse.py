@@ -27,7 +27,7 @@ from .train import fit
 _all_ = ['loss', 'alternate', 'quasi_newton', 'evolve']   # of page 16
 
 # %% ../nbs/48_collapse.ipynb #0e6dfa6d
-def _check_log(data) -> None:
+def _check_is_log(data) -> None:
     "Refuse what is no log."
     found = type(data).__name__
     check(isinstance(data, Interactions), 'data', found, 'Interactions', TypeError)
@@ -67,7 +67,7 @@ def picture(
     Spectrum, modes, alignment, effective rank, popular ratio@20, NDCG@20, share of the
     users with the popular group on top. Raises `ValueError` or `TypeError` for what are
     no factors of the log, and for P without Q."""
-    _check_log(data)
+    _check_is_log(data)
     known = isinstance(split, str) and split in ('valid', 'test')
     check(known, 'split', split, 'valid or test')
     check_integer('keep', keep, 1)
@@ -97,7 +97,7 @@ def truncations(
 
     For the most popular item and for the most popular group. Raises `ValueError` or
     `TypeError` for what is no log, and for dims beyond its rank."""
-    _check_log(data)
+    _check_is_log(data)
     dims, r, rows = _ascending_sizes(dims), data.popularity, []
     start = time.perf_counter()
     P, s, Q = top_singular(data.train, max(dims))
@@ -133,7 +133,7 @@ def _start_options(init: str) -> dict:
 # %% ../nbs/48_collapse.ipynb #46d2df7f
 def _fit_quietly(data, lr, seed, **options):
     "A silent `fit` on the CPU, without a method."
-    _check_log(data)
+    _check_is_log(data)
     quiet = dict(method='none', progress=False, device='cpu')
     return fit(data, lr=lr, seed=seed, **quiet, **options)
 
@@ -146,7 +146,7 @@ def best_rate(
     """Step size with the best validation NDCG@20, seed 0.
 
     Raises `ValueError` for rates at all of which training diverges, else as `fit`."""
-    _check_log(data)
+    _check_is_log(data)
     try: rates = tuple(rates)
     except TypeError: rates = ()
     check(len(rates) > 0, 'rates', rates, 'at least one step size')
@@ -201,7 +201,7 @@ def solver_run(
     """Pictures over the epochs of a training run.
 
     Raises `ValueError` for an unknown solver, and as `fit` does."""
-    _check_log(data)
+    _check_is_log(data)
     choose(RATES, solver, 'solver')
     check(isinstance(init, str), 'init', init, 'a name in INITS, or normal_1')
     P, _, Q = top_singular(data.train, 8)
@@ -228,7 +228,7 @@ def model_run(
     """Pictures, first directions and the theorem over the epochs of a training run.
 
     The theorem on centred scores, metrics on the validation part. Raises as `fit`."""
-    _check_log(data)
+    _check_is_log(data)
     r, rows = data.popularity, []
     top, group = np.arange(len(r)) == r.argmax(), data.groups() == 4
     heads = dict(top_centred=top, group_centred=group)
@@ -254,7 +254,7 @@ def path(
     """Pictures of the wanted steps of an iteration.
 
     Raises as `picture` does."""
-    _check_log(data)
+    _check_is_log(data)
     Y = data.train.astype(float)
     return [dict(step=i, loss=loss(Y, U, V)) | picture(U, V, data, P, Q)
             for i, U, V in states if i in wanted]
@@ -271,13 +271,13 @@ def _truncation_sizes(data: Interactions) -> list[int]:
     return [d for d in (1, 2, 3, 4, 8, 16, 32, 64, 128, 256, 512) if d <= most]
 
 # %% ../nbs/48_collapse.ipynb #d8ebf607
-def _origin_of(data: Interactions) -> dict:
+def _log_origin(data: Interactions) -> dict:
     return dict(name=data.name, sha256=data.sha256)
 
 def _truncation_jobs(name: str):
     def job():
         data = load_dataset(name, valid=0)
-        return truncations(data, _truncation_sizes(data)) | dict(data=_origin_of(data))
+        return truncations(data, _truncation_sizes(data)) | dict(data=_log_origin(data))
     yield name, job
 
 # %% ../nbs/48_collapse.ipynb #debe7ac1
@@ -289,7 +289,7 @@ def _factor_jobs(name: str):
         data = load_dataset(name)
         lr, tried = best_rate(data, rates, dim=d, **options)
         runs = [trained(data, d, lr, seed, **options) for seed in range(3)]
-        return dict(data=_origin_of(data), rates=tried, runs=runs)
+        return dict(data=_log_origin(data), rates=tried, runs=runs)
     for d in (8, 16, 32, 64, 128, 256) if small else (8, 128, 32):
         yield f'{name}-{d}', partial(job, d)
 
@@ -312,7 +312,7 @@ def _flow_jobs(
         lr, eps = eta / s[0], start_strengths(U, V, P, Q)
         states = descend(data.train.astype(float), U, V, lr, steps)
         rows = path(states, data, P, Q, wanted)
-        return dict(data=_origin_of(data), d=d, scale=scale, lr=lr, seed=seed, sigma=s,
+        return dict(data=_log_origin(data), d=d, scale=scale, lr=lr, seed=seed, sigma=s,
                     eps=eps, rows=rows)
     for kind, seeds in (('spectral', [0]), ('random', range(3))):
         for seed in seeds: yield f'{name}-{kind}-{seed}', partial(job, kind, seed)
@@ -328,8 +328,8 @@ def _solver_jobs(name: str):
         rates = rates if small else rates[1:]
         lr, tried = best_rate(data, rates, **_start_options(init), **options)
         runs = [solver_run(data, solver, init, seed, lr, epochs) for seed in range(3)]
-        return dict(data=_origin_of(data), solver=solver, init=init, lr=lr, rates=tried,
-                    epochs=epochs, runs=runs)
+        return dict(data=_log_origin(data), solver=solver, init=init, lr=lr,
+                    rates=tried, epochs=epochs, runs=runs)
     for solver in RATES:
         for init in inits if small else inits[:1]:
             yield f'{name}-{solver}-{init}', partial(job, solver, init)
@@ -343,7 +343,7 @@ def _model_jobs(name: str):
         r = data.popularity
         constant = float(r.mean() / np.sqrt(np.square(r.astype(float)).mean()))
         runs = [model_run(data, seed, epochs, lr=lr, **options) for seed in range(3)]
-        return dict(data=_origin_of(data), lr=lr, rates=tried, epochs=epochs,
+        return dict(data=_log_origin(data), lr=lr, rates=tried, epochs=epochs,
                     cos_train=alignment(data), cos_constant=constant, **options,
                     runs=runs)
     kinds = dict(mf=('mse', 'bpr'), lightgcn=('bpr', 'mse'), xsimgcl=('bpr',))

@@ -74,9 +74,9 @@ def mode_strengths(
     return ((P.T @ U) * (Q.T @ V)).sum(1)
 
 # %% ../nbs/16_gradient_flow.ipynb #e3b96793
-_MOST_STEPS = 10**6
+_MOST_ITERATIONS = 10**6
 
-def _check_start(Y, U, V, steps) -> None:
+def _check_iteration_start(Y, U, V, steps) -> None:
     "Refuse what no iteration can start from."
     kind = type(Y).__name__
     sparse = sp.issparse(Y) and Y.ndim == 2 and Y.dtype.kind in 'biuf'
@@ -90,7 +90,7 @@ def _check_start(Y, U, V, steps) -> None:
     valid = f'({Y.shape[0]}, d) and ({Y.shape[1]}, d)'
     fits = (len(U), len(V)) == Y.shape
     check(fits, 'U, V', f'shapes {U.shape}, {V.shape}', valid)
-    check_integer('steps', steps, 0, _MOST_STEPS)
+    check_integer('steps', steps, 0, _MOST_ITERATIONS)
 
 # %% ../nbs/16_gradient_flow.ipynb #17ce06ba
 def descend(
@@ -104,7 +104,7 @@ def descend(
 
     Raises `ValueError` or `TypeError` for what is no start or no step, and
     `FloatingPointError` where it diverges."""
-    _check_start(Y, U, V, steps)
+    _check_iteration_start(Y, U, V, steps)
     lr, Yt = check_number('lr', lr, 0, open=True), Y.T.tocsr()
     for step in range(steps + 1):
         if not np.isfinite(U).all():
@@ -127,7 +127,7 @@ def loss(
     """½‖Y − U Vᵀ‖² without forming U Vᵀ.
 
     Raises `ValueError` or `TypeError` for what does not fit together."""
-    _check_start(Y, U, V, 0)
+    _check_iteration_start(Y, U, V, 0)
     return _squared_loss(Y, U, V)
 
 # %% ../nbs/16_gradient_flow.ipynb #441409ac
@@ -152,7 +152,7 @@ def alternate(
     """(Weighted) alternating least squares (Hu, Koren and Volinsky 2008).
 
     Raises `ValueError` or `TypeError` for what is no start or no option."""
-    _check_start(Y, U, V, steps)
+    _check_iteration_start(Y, U, V, steps)
     alpha, l2 = check_number('alpha', alpha, 0), check_number('l2', l2, 0, open=True)
     Yt = Y.T.tocsr()
     for step in range(steps + 1):
@@ -182,7 +182,7 @@ def quasi_newton(
 
     Raises `ValueError` or `TypeError` for what is no start."""
     from scipy.optimize import minimize
-    _check_start(Y, U, V, steps)
+    _check_iteration_start(Y, U, V, steps)
     (split, value), out = _stacked_problem(Y, *U.shape), [(0, U, V)]
     def keep(z): out.append((len(out), *(X.copy() for X in split(z))))
     z = np.concatenate([U.ravel(), V.ravel()])
@@ -218,7 +218,7 @@ def _losses_of(X: np.ndarray, A: np.ndarray, n: int, d: int) -> np.ndarray:
 
 # %% ../nbs/16_gradient_flow.ipynb #8475b270
 def _check_evolution(Y, U, V, steps, seed, offspring, size) -> None:
-    _check_start(Y, U, V, steps)
+    _check_iteration_start(Y, U, V, steps)
     check_integer('seed', seed)
     check_integer('offspring', offspring, 4, 10_000)
     check_number('size', size, 0, open=True)
