@@ -233,7 +233,7 @@ def _claims_of_theory(root) -> Iterable[tuple]:
     laws = [r['label'] for r in _saved_results(root, 'power_law') if 'label' in r]
     yield ('popularity follows a power law', 'assumed',
            f"plausible on {laws.count('plausible')} of {len(laws)}",
-           verdict(l == 'plausible' for l in laws), '11_power_law')
+           verdict(l == 'plausible' for l in laws), '71_exp_power_law')
     yield from _claims_of_alignment(root)
     yield from _claims_of_training(root)
 
