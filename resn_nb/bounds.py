@@ -6,7 +6,7 @@
 __all__ = ['alignment_bound', 'alignment_bound_power_law', 'rank_exponents', 'alignment_bound_gap', 'popularity_in_span', 'proof',
            'spectra']
 
-# %% ../nbs/14_alignment_bounds.ipynb #4e6b5231
+# %% ../nbs/14_alignment_bounds.ipynb #903a53d6
 import time
 
 import numpy as np
@@ -32,7 +32,7 @@ def _checked_sigma1(sigma1: float, r1: float, total: float) -> float:
     check(bool(fits), 'sigma1', sigma1, valid)
     return s2
 
-# %% ../nbs/14_alignment_bounds.ipynb #6c44bc0a
+# %% ../nbs/14_alignment_bounds.ipynb #778f4458
 def alignment_bound(
     r,               # (m,) item popularity, counts ≥ 0, in any order
     sigma1: float,   # largest singular value of the same binary matrix
@@ -138,7 +138,7 @@ def proof(
         'cos(q₁, r) ≥ bound': r @ q / norm - s**2 / norm * np.sqrt(max(floor, 0))}
     return {line: float(x) for line, x in slack.items()}
 
-# %% ../nbs/14_alignment_bounds.ipynb #ad793448
+# %% ../nbs/14_alignment_bounds.ipynb #c08d23af
 def _bounds_of_data(r: np.ndarray, users: int, s: np.ndarray, alpha: float) -> dict:
     "The page's bounds of a data set; None where there is none."
     try: law, why = alignment_bound_power_law(r.max(), alpha, s[0]), None
@@ -147,6 +147,7 @@ def _bounds_of_data(r: np.ndarray, users: int, s: np.ndarray, alpha: float) -> d
     theorem = alignment_bound(r, s[0])
     return dict(theorem=theorem, power_law=law, power_law_refused=why, gap=gap)
 
+# %% ../nbs/14_alignment_bounds.ipynb #ad793448
 def _alignment_of_data(q: np.ndarray, r: np.ndarray) -> dict:
     "Cosine, correlation (None for a constant) and the largest entry of q₁."
     varies, norm = r.min() < r.max(), float(np.linalg.norm(r))
@@ -156,7 +157,7 @@ def _alignment_of_data(q: np.ndarray, r: np.ndarray) -> dict:
                 correlation=correlation,
                 largest_entry=dict(item_rank=rank, q1=float(q.max())))
 
-# %% ../nbs/14_alignment_bounds.ipynb #c5aac8a8
+# %% ../nbs/14_alignment_bounds.ipynb #3d07392f
 def spectra(
     data: Interactions,   # counted from train; at least two items with interactions
     k: int = 64,          # directions ≥ 1, fewer where the matrix has a lower rank

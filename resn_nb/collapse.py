@@ -26,12 +26,13 @@ from .train import fit
 
 _all_ = ['loss', 'alternate', 'quasi_newton', 'evolve']   # of page 16
 
-# %% ../nbs/48_collapse.ipynb #f657d20a
-def _check_log(data) -> None:
+# %% ../nbs/48_collapse.ipynb #0e6dfa6d
+def _check_is_log(data) -> None:
     "Refuse what is no log."
     found = type(data).__name__
     check(isinstance(data, Interactions), 'data', found, 'Interactions', TypeError)
 
+# %% ../nbs/48_collapse.ipynb #8aac1451
 def _spectrum_row(U, V, r: np.ndarray, centre: bool, keep: int) -> dict:
     "Singular values, effective rank and the first direction's cosine with popularity."
     _, s, q = score_triples(U, V, r, centre)
@@ -42,6 +43,7 @@ def _spectrum_row(U, V, r: np.ndarray, centre: bool, keep: int) -> dict:
     found = dict(sigma=s[:keep], rank=effective_rank(s), cos=cos)
     return {k + name: v for k, v in found.items()}
 
+# %% ../nbs/48_collapse.ipynb #f657d20a
 def _recommended(U, V, data: Interactions, split: str) -> dict:
     "NDCG@20, popular ratio@20, share of the users with the popular group on top."
     factors = tuple(torch.from_numpy(X).float() for X in (U, V))
@@ -50,7 +52,7 @@ def _recommended(U, V, data: Interactions, split: str) -> dict:
     return dict(ndcg=seen['ndcg@20'], popular_ratio=seen['popular_ratio@20'],
                 on_top=on_top)
 
-# %% ../nbs/48_collapse.ipynb #0f19c468
+# %% ../nbs/48_collapse.ipynb #3badc1f1
 def picture(
     U,                    # (n, d) user factors, array or tensor
     V,                    # (m, d) item factors
@@ -65,7 +67,7 @@ def picture(
     Spectrum, modes, alignment, effective rank, popular ratio@20, NDCG@20, share of the
     users with the popular group on top. Raises `ValueError` or `TypeError` for what are
     no factors of the log, and for P without Q."""
-    _check_log(data)
+    _check_is_log(data)
     known = isinstance(split, str) and split in ('valid', 'test')
     check(known, 'split', split, 'valid or test')
     check_integer('keep', keep, 1)
@@ -76,7 +78,7 @@ def picture(
         out |= _spectrum_row(U, V, data.popularity, centre, keep)
     return out if P is None else out | dict(modes=mode_strengths(U, V, P, Q))
 
-# %% ../nbs/48_collapse.ipynb #14c0f833
+# %% ../nbs/48_collapse.ipynb #5e83fdda
 def _ascending_sizes(dims) -> list[int]:
     try: dims = list(dims)
     except TypeError: dims = [dims]
@@ -86,6 +88,7 @@ def _ascending_sizes(dims) -> list[int]:
     check(bool(fine), 'dims', dims, valid)
     return dims
 
+# %% ../nbs/48_collapse.ipynb #14c0f833
 def truncations(
     data: Interactions,  # a log with a test part
     dims,                # numbers of directions, ascending, up to the rank
@@ -94,7 +97,7 @@ def truncations(
 
     For the most popular item and for the most popular group. Raises `ValueError` or
     `TypeError` for what is no log, and for dims beyond its rank."""
-    _check_log(data)
+    _check_is_log(data)
     dims, r, rows = _ascending_sizes(dims), data.popularity, []
     start = time.perf_counter()
     P, s, Q = top_singular(data.train, max(dims))
@@ -109,7 +112,7 @@ def truncations(
     return dict(sigma=s, seconds_svd=seconds, rows=rows,
                 popular_items=int(group.sum()), items=int((r > 0).sum()))
 
-# %% ../nbs/48_collapse.ipynb #484692a3
+# %% ../nbs/48_collapse.ipynb #04695978
 RATES = dict(  # solver → step sizes that are tried
     adam=(2e-3, 5e-3, 1e-2, 2e-2), adamw=(2e-3, 5e-3, 1e-2, 2e-2),
     sgd=(1e-2, 3e-2, 6e-2, 1e-1), momentum=(1e-3, 3e-3, 6e-3, 1e-2))
@@ -121,18 +124,20 @@ def _scaled_model(data, dim: int, generator, scale: float = 1.):
         for p in (model.user, model.item): p.mul_(scale / .1)
     return model
 
+# %% ../nbs/48_collapse.ipynb #484692a3
 def _start_options(init: str) -> dict:
     "Options of `fit` for a named start: a name in `INITS`, or normal_1."
     if init != 'normal_1': return dict(init=init)
     return dict(model=partial(_scaled_model, scale=1.))
 
-# %% ../nbs/48_collapse.ipynb #f1fbfd03
+# %% ../nbs/48_collapse.ipynb #46d2df7f
 def _fit_quietly(data, lr, seed, **options):
     "A silent `fit` on the CPU, without a method."
-    _check_log(data)
+    _check_is_log(data)
     quiet = dict(method='none', progress=False, device='cpu')
     return fit(data, lr=lr, seed=seed, **quiet, **options)
 
+# %% ../nbs/48_collapse.ipynb #f1fbfd03
 def best_rate(
     data: Interactions,    # a log with a validation part
     rates,                 # step sizes to try, at least one
@@ -141,7 +146,7 @@ def best_rate(
     """Step size with the best validation NDCG@20, seed 0.
 
     Raises `ValueError` for rates at all of which training diverges, else as `fit`."""
-    _check_log(data)
+    _check_is_log(data)
     try: rates = tuple(rates)
     except TypeError: rates = ()
     check(len(rates) > 0, 'rates', rates, 'at least one step size')
@@ -155,13 +160,14 @@ def best_rate(
     best = max(rates, key=lambda r: found[r] or 0)
     return best, {f'{k:g}': v for k, v in found.items()}
 
-# %% ../nbs/48_collapse.ipynb #430cacf0
+# %% ../nbs/48_collapse.ipynb #1a212f8a
 def _history_of(rec) -> dict:
     "Validation, and the first direction's share, over the epochs."
     h = rec.history.dropna(subset='valid_ndcg')
     columns = 'epoch', 'valid_ndcg', 'valid_popular_ratio', 'sigma1_share'
     return {k: h[k].tolist() for k in columns}
 
+# %% ../nbs/48_collapse.ipynb #430cacf0
 def trained(
     data: Interactions,  # a log with validation and test parts
     dim: int,            # factors ≥ 1
@@ -195,7 +201,7 @@ def solver_run(
     """Pictures over the epochs of a training run.
 
     Raises `ValueError` for an unknown solver, and as `fit` does."""
-    _check_log(data)
+    _check_is_log(data)
     choose(RATES, solver, 'solver')
     check(isinstance(init, str), 'init', init, 'a name in INITS, or normal_1')
     P, _, Q = top_singular(data.train, 8)
@@ -222,7 +228,7 @@ def model_run(
     """Pictures, first directions and the theorem over the epochs of a training run.
 
     The theorem on centred scores, metrics on the validation part. Raises as `fit`."""
-    _check_log(data)
+    _check_is_log(data)
     r, rows = data.popularity, []
     top, group = np.arange(len(r)) == r.argmax(), data.groups() == 4
     heads = dict(top_centred=top, group_centred=group)
@@ -248,12 +254,12 @@ def path(
     """Pictures of the wanted steps of an iteration.
 
     Raises as `picture` does."""
-    _check_log(data)
+    _check_is_log(data)
     Y = data.train.astype(float)
     return [dict(step=i, loss=loss(Y, U, V)) | picture(U, V, data, P, Q)
             for i, U, V in states if i in wanted]
 
-# %% ../nbs/48_collapse.ipynb #d8ebf607
+# %% ../nbs/48_collapse.ipynb #50d99fde
 def _truncation_sizes(data: Interactions) -> list[int]:
     "1, 2, 3, 4, 8 … 512, as far as there are users and items; less for larger sets."
     size = sum(data.train.shape)
@@ -264,16 +270,17 @@ def _truncation_sizes(data: Interactions) -> list[int]:
     most = min(users, items, largest)
     return [d for d in (1, 2, 3, 4, 8, 16, 32, 64, 128, 256, 512) if d <= most]
 
-def _origin_of(data: Interactions) -> dict:
+# %% ../nbs/48_collapse.ipynb #d8ebf607
+def _log_origin(data: Interactions) -> dict:
     return dict(name=data.name, sha256=data.sha256)
 
 def _truncation_jobs(name: str):
     def job():
         data = load_dataset(name, valid=0)
-        return truncations(data, _truncation_sizes(data)) | dict(data=_origin_of(data))
+        return truncations(data, _truncation_sizes(data)) | dict(data=_log_origin(data))
     yield name, job
 
-# %% ../nbs/48_collapse.ipynb #f725210a
+# %% ../nbs/48_collapse.ipynb #debe7ac1
 def _factor_jobs(name: str):
     small = name == 'ml-100k'
     options = dict(epochs=120, patience=4) if small else dict(epochs=60, patience=2)
@@ -282,17 +289,18 @@ def _factor_jobs(name: str):
         data = load_dataset(name)
         lr, tried = best_rate(data, rates, dim=d, **options)
         runs = [trained(data, d, lr, seed, **options) for seed in range(3)]
-        return dict(data=_origin_of(data), rates=tried, runs=runs)
+        return dict(data=_log_origin(data), rates=tried, runs=runs)
     for d in (8, 16, 32, 64, 128, 256) if small else (8, 128, 32):
         yield f'{name}-{d}', partial(job, d)
 
-# %% ../nbs/48_collapse.ipynb #9a1532d9
+# %% ../nbs/48_collapse.ipynb #6310fc37
 def _start_factors(kind: str, seed: int, data: Interactions, d: int, scale, P, Q):
     "A spectral or a random start of gradient descent."
     if kind == 'spectral': return P * scale, Q * scale
     g = np.random.default_rng(seed)
     return tuple(scale * g.normal(size=(n, d)) for n in data.train.shape)
 
+# %% ../nbs/48_collapse.ipynb #9a1532d9
 def _flow_jobs(
     name: str, d: int = 32, scale: float = .01, eta: float = .2, steps: int = 400
 ):
@@ -304,12 +312,12 @@ def _flow_jobs(
         lr, eps = eta / s[0], start_strengths(U, V, P, Q)
         states = descend(data.train.astype(float), U, V, lr, steps)
         rows = path(states, data, P, Q, wanted)
-        return dict(data=_origin_of(data), d=d, scale=scale, lr=lr, seed=seed, sigma=s,
+        return dict(data=_log_origin(data), d=d, scale=scale, lr=lr, seed=seed, sigma=s,
                     eps=eps, rows=rows)
     for kind, seeds in (('spectral', [0]), ('random', range(3))):
         for seed in seeds: yield f'{name}-{kind}-{seed}', partial(job, kind, seed)
 
-# %% ../nbs/48_collapse.ipynb #b27ad77d
+# %% ../nbs/48_collapse.ipynb #12c7e025
 def _solver_jobs(name: str):
     small = name == 'ml-100k'
     inits = 'xavier', 'normal_0.01', 'normal_0.1', 'normal_1'
@@ -320,8 +328,8 @@ def _solver_jobs(name: str):
         rates = rates if small else rates[1:]
         lr, tried = best_rate(data, rates, **_start_options(init), **options)
         runs = [solver_run(data, solver, init, seed, lr, epochs) for seed in range(3)]
-        return dict(data=_origin_of(data), solver=solver, init=init, lr=lr, rates=tried,
-                    epochs=epochs, runs=runs)
+        return dict(data=_log_origin(data), solver=solver, init=init, lr=lr,
+                    rates=tried, epochs=epochs, runs=runs)
     for solver in RATES:
         for init in inits if small else inits[:1]:
             yield f'{name}-{solver}-{init}', partial(job, solver, init)
@@ -335,7 +343,7 @@ def _model_jobs(name: str):
         r = data.popularity
         constant = float(r.mean() / np.sqrt(np.square(r.astype(float)).mean()))
         runs = [model_run(data, seed, epochs, lr=lr, **options) for seed in range(3)]
-        return dict(data=_origin_of(data), lr=lr, rates=tried, epochs=epochs,
+        return dict(data=_log_origin(data), lr=lr, rates=tried, epochs=epochs,
                     cos_train=alignment(data), cos_constant=constant, **options,
                     runs=runs)
     kinds = dict(mf=('mse', 'bpr'), lightgcn=('bpr', 'mse'), xsimgcl=('bpr',))

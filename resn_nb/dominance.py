@@ -15,7 +15,7 @@ from .core import check
 from .principal import _checked_factors, _checked_popularity, _detached_array
 from .principal import _real_array
 
-# %% ../nbs/15_dimension_collapse.ipynb #9f2d64a3
+# %% ../nbs/15_dimension_collapse.ipynb #13b3d524
 #| code-fold: true
 def _head_mask(head, m: int) -> np.ndarray:  # (m,) bool
     "A mask of the head items, checked."
@@ -26,6 +26,8 @@ def _head_mask(head, m: int) -> np.ndarray:  # (m,) bool
     check(fine, 'head', f'{head.dtype} {head.shape}', valid)
     return head
 
+# %% ../nbs/15_dimension_collapse.ipynb #ead1fd43
+#| code-fold: true
 def _right_vectors(Q) -> np.ndarray:  # (m, d)
     "Right singular vectors, checked."
     valid = 'a matrix (m, d) with d ≥ 1'
@@ -34,7 +36,7 @@ def _right_vectors(Q) -> np.ndarray:  # (m, d)
     check(bool(np.isfinite(Q).all()), 'Q', 'NaN or infinite entries', 'finite entries')
     return Q
 
-# %% ../nbs/15_dimension_collapse.ipynb #b15b25e5
+# %% ../nbs/15_dimension_collapse.ipynb #4bf02007
 def _lead_of(w: np.ndarray, size: int, rest: np.ndarray, leverage: bool) -> float:
     "c of the mean `w` of `size` head items over the other items; 0: it does not lead."
     gap = w[0] - rest[:, 0]
@@ -43,6 +45,7 @@ def _lead_of(w: np.ndarray, size: int, rest: np.ndarray, leverage: bool) -> floa
     else: nu = np.sqrt(np.maximum(1 / size + 1 - gap**2, 0))
     return float((gap / np.maximum(nu, 1e-300)).min())
 
+# %% ../nbs/15_dimension_collapse.ipynb #b15b25e5
 def head_advantage(
     Q,                        # (m, d) right singular vectors, the first the popularity
     head,                     # (m,) bool: the head items
@@ -61,7 +64,7 @@ def head_advantage(
     best = max(leads)
     return best if best < 1e200 else np.inf
 
-# %% ../nbs/15_dimension_collapse.ipynb #74529011
+# %% ../nbs/15_dimension_collapse.ipynb #b859f3a2
 #| code-fold: true
 def _nonnegative_number(c, arg: str = 'c') -> float:
     "A number ≥ 0, inf included."
@@ -70,6 +73,8 @@ def _nonnegative_number(c, arg: str = 'c') -> float:
     check(real and (c <= 1e300 or c == np.inf), arg, c, 'a number ≥ 0')
     return float(c)
 
+# %% ../nbs/15_dimension_collapse.ipynb #11a94fa3
+#| code-fold: true
 def _descending_values(s) -> np.ndarray:  # (d,)
     "Singular values, checked."
     valid = 'singular values in descending order, the first > 0'
@@ -92,7 +97,7 @@ def overturned(
     if rest == 0 and c > 0: return 0.
     return np.inf if c == 0 else rest / c**2
 
-# %% ../nbs/15_dimension_collapse.ipynb #98a29658
+# %% ../nbs/15_dimension_collapse.ipynb #5f08b798
 def _bound_from_cosine(kappa2: float, a: float) -> float:
     "cos²(arcsin κ + arccos a)."
     fine = bool(abs(a) <= 1 + 1e-9)
@@ -100,6 +105,7 @@ def _bound_from_cosine(kappa2: float, a: float) -> float:
     angle = np.arcsin(min(kappa2, 1)**.5) + np.arccos(np.clip(a, -1, 1))
     return float(np.cos(angle)**2) if kappa2 < 1 and angle < np.pi / 2 else 0.
 
+# %% ../nbs/15_dimension_collapse.ipynb #98a29658
 def share_bound(
     kappa2: float,   # κ² ≥ 0
     p1,              # (n,) first left singular vector; or a = 1ᵀp₁/√n, a number
@@ -116,7 +122,7 @@ def share_bound(
     weight = np.cumsum(np.sort(p1[p1 > 0]**2))
     return float((weight > kappa2 * (1 + 1e-9)).sum() / len(p1))
 
-# %% ../nbs/15_dimension_collapse.ipynb #5f92c1bf
+# %% ../nbs/15_dimension_collapse.ipynb #bff3f50a
 def _left_vectors(P, s) -> tuple[np.ndarray, np.ndarray]:  # (n, d), (d,)
     "Left singular vectors and their values, checked."
     s = _descending_values(s)
@@ -126,6 +132,7 @@ def _left_vectors(P, s) -> tuple[np.ndarray, np.ndarray]:  # (n, d), (d,)
     check(bool(np.isfinite(P).all()), 'P', 'NaN or infinite entries', 'finite entries')
     return P, s
 
+# %% ../nbs/15_dimension_collapse.ipynb #5f92c1bf
 def certified(
     P,           # (n, d) left singular vectors
     s,           # (d,) singular values, descending
@@ -194,7 +201,7 @@ def effective_rank(
     w = s[s > 0]**2 / (s**2).sum()
     return float(np.exp(-(w * np.log(w)).sum()))
 
-# %% ../nbs/15_dimension_collapse.ipynb #656b52fe
+# %% ../nbs/15_dimension_collapse.ipynb #3b9221c6
 def _users_with_scores(P, s, Q, head) -> tuple:  # P, s, Q, head
     "Triples of the users whose scores are not all zero, checked."
     (P, s), Q = _left_vectors(P, s), _right_vectors(Q)
@@ -230,7 +237,7 @@ def dominance(
                          certified=float(certified(P, s, c).mean()))
     return out
 
-# %% ../nbs/15_dimension_collapse.ipynb #9d95a6dd
+# %% ../nbs/15_dimension_collapse.ipynb #451480ca
 def _failing_users(P, s, Q, head: np.ndarray) -> np.ndarray:  # (n,) bool
     "Users without a head item strictly on top; scores in blocks."
     step, best, other = max(2**21 // len(Q), 1), [], []
@@ -240,6 +247,7 @@ def _failing_users(P, s, Q, head: np.ndarray) -> np.ndarray:  # (n,) bool
         other.append(Z[:, ~head].max(1, initial=-np.inf))
     return np.concatenate(best) <= np.concatenate(other) + 1e-12 * s[0]
 
+# %% ../nbs/15_dimension_collapse.ipynb #9d95a6dd
 def _slack_of_energy(P, s, Q) -> dict:
     "Lines 1 and 2: what is outside the first direction."
     E, total = P[:, 1:] * s[1:], float((s[1:]**2).sum())
@@ -248,7 +256,7 @@ def _slack_of_energy(P, s, Q) -> dict:
     return {'Σ‖eᵤ‖² = Σσ²': -abs(found - total) / s[0]**2,
             'eᵤ ⟂ q₁': -float(off) / s[0]}
 
-# %% ../nbs/15_dimension_collapse.ipynb #69b1413f
+# %% ../nbs/15_dimension_collapse.ipynb #7e4ddc14
 def _slack_of_shares(P, s, fails: np.ndarray, c: float) -> dict:
     "Lines 3 to 5, and the certificate, for one c."
     p, k2 = P[:, 0], overturned(s, c)
@@ -265,7 +273,7 @@ def _slack_of_shares(P, s, fails: np.ndarray, c: float) -> dict:
         'share ≥ bound from p₁': float(share - bound),
         'bound from p₁ ≥ bound from a': bound - share_bound(k2, min(a, 1.))}
 
-# %% ../nbs/15_dimension_collapse.ipynb #d8ade2e4
+# %% ../nbs/15_dimension_collapse.ipynb #7a8861bf
 def dominance_proof(
     P,         # (n, d) left singular vectors of the scores
     s,         # (d,) singular values, descending

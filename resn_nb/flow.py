@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['logistic_mode', 'start_strengths', 'mode_strengths', 'descend', 'loss', 'alternate', 'quasi_newton', 'evolve']
 
-# %% ../nbs/16_gradient_flow.ipynb #6ce6c52e
+# %% ../nbs/16_gradient_flow.ipynb #09ed5b42
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +36,7 @@ def logistic_mode(
                              'shapes that broadcast')
     return sigma * eps / (eps + (sigma - eps) * np.exp(-2 * sigma * t))
 
-# %% ../nbs/16_gradient_flow.ipynb #7cb2af2d
+# %% ../nbs/16_gradient_flow.ipynb #0b2e1727
 def _factors_and_modes(U, V, P, Q) -> tuple[np.ndarray, ...]:
     "Factors and modes of one matrix, checked."
     (U, V), (P, Q) = _checked_factors(U, V), _checked_factors(P, Q)
@@ -45,6 +45,7 @@ def _factors_and_modes(U, V, P, Q) -> tuple[np.ndarray, ...]:
     check(fine, 'U, V, P, Q', shapes, '(n, d), (m, d), (n, K) and (m, K)')
     return U, V, P, Q
 
+# %% ../nbs/16_gradient_flow.ipynb #7cb2af2d
 def start_strengths(
     U,   # (n, d) user factors of the start
     V,   # (m, d) item factors
@@ -59,7 +60,7 @@ def start_strengths(
     R = np.linalg.qr((U.T @ P + V.T @ Q) / 2)[1]
     return np.append(np.diag(R)**2, np.zeros(max(P.shape[1] - len(R), 0)))
 
-# %% ../nbs/16_gradient_flow.ipynb #066b1782
+# %% ../nbs/16_gradient_flow.ipynb #04a4172f
 def mode_strengths(
     U,   # (n, d) user factors
     V,   # (m, d) item factors
@@ -73,9 +74,9 @@ def mode_strengths(
     return ((P.T @ U) * (Q.T @ V)).sum(1)
 
 # %% ../nbs/16_gradient_flow.ipynb #e3b96793
-_MOST_STEPS = 10**6
+_MOST_ITERATIONS = 10**6
 
-def _check_start(Y, U, V, steps) -> None:
+def _check_iteration_start(Y, U, V, steps) -> None:
     "Refuse what no iteration can start from."
     kind = type(Y).__name__
     sparse = sp.issparse(Y) and Y.ndim == 2 and Y.dtype.kind in 'biuf'
@@ -89,9 +90,9 @@ def _check_start(Y, U, V, steps) -> None:
     valid = f'({Y.shape[0]}, d) and ({Y.shape[1]}, d)'
     fits = (len(U), len(V)) == Y.shape
     check(fits, 'U, V', f'shapes {U.shape}, {V.shape}', valid)
-    check_integer('steps', steps, 0, _MOST_STEPS)
+    check_integer('steps', steps, 0, _MOST_ITERATIONS)
 
-# %% ../nbs/16_gradient_flow.ipynb #30f732a5
+# %% ../nbs/16_gradient_flow.ipynb #17ce06ba
 def descend(
     Y,              # (n, m) scipy sparse matrix
     U,              # (n, d) array, the start
@@ -103,7 +104,7 @@ def descend(
 
     Raises `ValueError` or `TypeError` for what is no start or no step, and
     `FloatingPointError` where it diverges."""
-    _check_start(Y, U, V, steps)
+    _check_iteration_start(Y, U, V, steps)
     lr, Yt = check_number('lr', lr, 0, open=True), Y.T.tocsr()
     for step in range(steps + 1):
         if not np.isfinite(U).all():
@@ -126,10 +127,10 @@ def loss(
     """½‖Y − U Vᵀ‖² without forming U Vᵀ.
 
     Raises `ValueError` or `TypeError` for what does not fit together."""
-    _check_start(Y, U, V, 0)
+    _check_iteration_start(Y, U, V, 0)
     return _squared_loss(Y, U, V)
 
-# %% ../nbs/16_gradient_flow.ipynb #4e56f0f9
+# %% ../nbs/16_gradient_flow.ipynb #441409ac
 def _least_squares_half(Y, V, alpha: float, l2: float) -> np.ndarray:
     "The best user factors for given item factors."
     d = V.shape[1]
@@ -139,6 +140,7 @@ def _least_squares_half(Y, V, alpha: float, l2: float) -> np.ndarray:
     N = N + alpha * (Y @ squares).reshape(-1, d, d)
     return np.linalg.solve(N, (1 + alpha) * (Y @ V)[:, :, None])[:, :, 0]
 
+# %% ../nbs/16_gradient_flow.ipynb #c1840fbe
 def alternate(
     Y,                   # (n, m) scipy sparse matrix
     U,                   # (n, d) array, the start
@@ -150,7 +152,7 @@ def alternate(
     """(Weighted) alternating least squares (Hu, Koren and Volinsky 2008).
 
     Raises `ValueError` or `TypeError` for what is no start or no option."""
-    _check_start(Y, U, V, steps)
+    _check_iteration_start(Y, U, V, steps)
     alpha, l2 = check_number('alpha', alpha, 0), check_number('l2', l2, 0, open=True)
     Yt = Y.T.tocsr()
     for step in range(steps + 1):
@@ -158,7 +160,7 @@ def alternate(
         U = _least_squares_half(Y, V, alpha, l2)
         V = _least_squares_half(Yt, U, alpha, l2)
 
-# %% ../nbs/16_gradient_flow.ipynb #b9c518b3
+# %% ../nbs/16_gradient_flow.ipynb #a5842406
 def _stacked_problem(Y, n: int, d: int) -> tuple:   # functions of the stacked factors
     "Split factors that are one vector; loss and gradient there."
     Yt = Y.T.tocsr()
@@ -169,6 +171,7 @@ def _stacked_problem(Y, n: int, d: int) -> tuple:   # functions of the stacked f
         return _squared_loss(Y, U, V), np.concatenate([g.ravel() for g in gradients])
     return split, value
 
+# %% ../nbs/16_gradient_flow.ipynb #b9c518b3
 def quasi_newton(
     Y,              # (n, m) scipy sparse matrix
     U,              # (n, d) array, the start
@@ -179,7 +182,7 @@ def quasi_newton(
 
     Raises `ValueError` or `TypeError` for what is no start."""
     from scipy.optimize import minimize
-    _check_start(Y, U, V, steps)
+    _check_iteration_start(Y, U, V, steps)
     (split, value), out = _stacked_problem(Y, *U.shape), [(0, U, V)]
     def keep(z): out.append((len(out), *(X.copy() for X in split(z))))
     z = np.concatenate([U.ravel(), V.ravel()])
@@ -188,7 +191,7 @@ def quasi_newton(
     if steps: minimize(value, z, **how)
     return out
 
-# %% ../nbs/16_gradient_flow.ipynb #a9066a0b
+# %% ../nbs/16_gradient_flow.ipynb #b32ccda3
 class _StepControl(NamedTuple):
     "Weights and constants of cumulative step-size adaptation in N dimensions."
     weights: np.ndarray   # of the better half, best first, sum 1
@@ -197,6 +200,7 @@ class _StepControl(NamedTuple):
     damp: float           # of the step size
     length: float         # expected, of a standard normal vector
 
+# %% ../nbs/16_gradient_flow.ipynb #a7bcd4ff
 def _step_control(offspring: int, N: int) -> _StepControl:
     w = np.log(offspring / 2 + .5) - np.log(np.arange(1, offspring // 2 + 1))
     w /= w.sum()
@@ -205,19 +209,21 @@ def _step_control(offspring: int, N: int) -> _StepControl:
     damp = 1 + c + 2 * max(0., ((mu - 1) / (N + 1))**.5 - 1)
     return _StepControl(w, mu, c, damp, N**.5 * (1 - 1 / (4 * N) + 1 / (21 * N**2)))
 
+# %% ../nbs/16_gradient_flow.ipynb #32a8ef09
 def _losses_of(X: np.ndarray, A: np.ndarray, n: int, d: int) -> np.ndarray:
     "Twice the loss of every candidate, a row of stacked factors."
     users = X[:, :n * d].reshape(-1, n, d)
     items = X[:, n * d:].reshape(len(X), -1, d)
     return np.square(A - users @ items.transpose(0, 2, 1)).sum((1, 2))
 
-# %% ../nbs/16_gradient_flow.ipynb #99831085
+# %% ../nbs/16_gradient_flow.ipynb #8475b270
 def _check_evolution(Y, U, V, steps, seed, offspring, size) -> None:
-    _check_start(Y, U, V, steps)
+    _check_iteration_start(Y, U, V, steps)
     check_integer('seed', seed)
     check_integer('offspring', offspring, 4, 10_000)
     check_number('size', size, 0, open=True)
 
+# %% ../nbs/16_gradient_flow.ipynb #99831085
 def evolve(
     Y,  # (n, m) scipy sparse matrix, small: losses are computed densely
     U,                   # (n, d) array, mean of the first generation

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['bootstrap_p', 'compare', 'verdict', 'study', 'validate', 'speed', 'PowerLawFit', 'fit_power_law', 'sample_power_law']
 
-# %% ../nbs/12_power_law.ipynb #2f1b9207
+# %% ../nbs/12_power_law.ipynb #81d8b6a6
 import math, os, subprocess, time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -54,13 +54,14 @@ def _bootstrap_distances(
         raise RuntimeError('a worker process died: in a script, call this under '
                            "`if __name__ == '__main__':`, or pass workers=1") from e
 
-# %% ../nbs/12_power_law.ipynb #1c36cafc
+# %% ../nbs/12_power_law.ipynb #35eec0c2
 def _check_bootstrap(replicates: int, seed: int, workers: int | None) -> None:
     "Refuse what no bootstrap can be made with."
     check_integer('replicates', replicates, 1, 10**7)
     check_integer('seed', seed)
     if workers is not None: check_integer('workers', workers, 1, 4096)
 
+# %% ../nbs/12_power_law.ipynb #1c36cafc
 def bootstrap_p(
     counts,                      # (m,) non-negative integers
     replicates: int = 1000,      # samples B; p is known to about √(p(1−p)/B)
@@ -77,12 +78,13 @@ def bootstrap_p(
     D = _bootstrap_distances(c, fit, x_min, replicates, seed, workers, progress)
     return float((1 + (D >= fit.ks).sum()) / (1 + replicates))
 
-# %% ../nbs/12_power_law.ipynb #05fddf30
+# %% ../nbs/12_power_law.ipynb #978debe2
 def _log_exponential(x, m, x0) -> np.ndarray:
     "Log-probabilities of the exponential at its maximum likelihood."
     rate = np.log1p(1 / ((m * x).sum() / m.sum() - x0))
     return np.log(-np.expm1(-rate)) - rate * (x - x0)
 
+# %% ../nbs/12_power_law.ipynb #05fddf30
 def _log_lognormal(t, x, x0, centre) -> np.ndarray:
     """Log-probabilities of the log-normal whose density has log-log slope −t[0] at
     e^centre and σ = e^t[1]."""
@@ -92,7 +94,7 @@ def _log_lognormal(t, x, x0, centre) -> np.ndarray:
     lower, upper = tail(x - .5), tail(x + .5)
     return lower + np.log1p(-np.exp(np.minimum(upper - lower, -1e-16))) - tail(x0 - .5)
 
-# %% ../nbs/12_power_law.ipynb #c584d6e1
+# %% ../nbs/12_power_law.ipynb #25dde395
 _GAUSS_NODES, _GAUSS_WEIGHTS = np.polynomial.legendre.leggauss(200)
 
 def _log_truncated(t, x, x0, *_) -> np.ndarray:
@@ -105,7 +107,7 @@ def _log_truncated(t, x, x0, *_) -> np.ndarray:
     rest = end / 2 * (_GAUSS_WEIGHTS * k * np.exp(f(k))).sum()
     return f(x) - np.log(np.exp(f(x0 + np.arange(1000))).sum() + rest)
 
-# %% ../nbs/12_power_law.ipynb #6fd184da
+# %% ../nbs/12_power_law.ipynb #bc424c43
 def _likeliest_law(law, starts, bounds, x, m, x0) -> tuple[np.ndarray, np.ndarray]:
     """(log-probabilities, parameters) at the maximum likelihood, the best of several
     Nelder–Mead runs."""
@@ -117,6 +119,7 @@ def _likeliest_law(law, starts, bounds, x, m, x0) -> tuple[np.ndarray, np.ndarra
     best = min((minimize(cost, t, **how) for t in starts), key=lambda r: r.fun)
     return law(best.x, x, x0, centre), best.x
 
+# %% ../nbs/12_power_law.ipynb #6fd184da
 def _vuong_test(ours: np.ndarray, other: np.ndarray, m: np.ndarray, nested) -> dict:
     "Log-likelihood ratio of two laws and the significance of its sign."
     d, n = ours - other, m.sum()
@@ -126,7 +129,7 @@ def _vuong_test(ours: np.ndarray, other: np.ndarray, m: np.ndarray, nested) -> d
     else: p = float(erfc(abs(R) / (sd * math.sqrt(2)))) if sd > 1e-9 else 1.
     return dict(ratio=R, p=p)
 
-# %% ../nbs/12_power_law.ipynb #6e018a95
+# %% ../nbs/12_power_law.ipynb #f5ddb175
 class _Tail(NamedTuple):
     "A tail as a histogram, with the power law fitted to it."
     x: np.ndarray     # (k,) distinct values
@@ -138,6 +141,7 @@ class _Tail(NamedTuple):
     @property
     def mean(self) -> float: return (self.m * self.x).sum() / self.m.sum()
 
+# %% ../nbs/12_power_law.ipynb #f07e3c08
 def _tail_of(counts, x_min) -> _Tail:
     "The tail from `x_min` on, or from the best start."
     fit, c = fit_power_law(counts, x_min), _checked_counts(counts)
@@ -145,7 +149,7 @@ def _tail_of(counts, x_min) -> _Tail:
     x0, a = float(fit.x_min), fit.alpha
     return _Tail(x, m, x0, a, -a * np.log(x) - _log_zeta(a, x0)[0])
 
-# %% ../nbs/12_power_law.ipynb #c8f54174
+# %% ../nbs/12_power_law.ipynb #2a8e34bf
 def _lognormal_found(t: _Tail) -> dict:
     "The power law against the log-normal."
     starts = [(s * t.alpha, w) for s in (1, .6) for w in (-.5, 1)]
@@ -155,6 +159,7 @@ def _lognormal_found(t: _Tail) -> dict:
     mu = float(centre - (slope - 1) * sigma**2)
     return _vuong_test(t.ours, law, t.m, False) | dict(mu=mu, sigma=float(sigma))
 
+# %% ../nbs/12_power_law.ipynb #5f581ee6
 def _truncated_found(t: _Tail) -> dict:
     "The power law against the truncated one, of which it is the limit λ = 0."
     a, last = t.alpha, t.x[-1]
@@ -196,7 +201,7 @@ def _rivals_said(laws: dict[str, dict]) -> str:
              'not distinguishable': pick(lambda v: v['p'] >= .1)}
     return '; '.join(f'{names} {what}' for what, names in sides.items() if names)
 
-# %% ../nbs/12_power_law.ipynb #55d70fbb
+# %% ../nbs/12_power_law.ipynb #517de9f3
 def verdict(
     fit: PowerLawFit,           # of `fit_power_law`
     p: float,                   # of `bootstrap_p`
@@ -227,7 +232,7 @@ def _rank_curve(r: np.ndarray, points: int = 60) -> dict:
 def _with_p(fit: PowerLawFit, p: float) -> dict:
     return asdict(fit) | dict(rank_exponent=fit.rank_exponent, p=p)
 
-# %% ../nbs/12_power_law.ipynb #7b375de4
+# %% ../nbs/12_power_law.ipynb #324ad699
 def study(
     counts,                      # (m,) non-negative integers
     replicates: int = 1000,      # of each of the two bootstraps
@@ -262,7 +267,7 @@ def _lognormal_sample(rng, n: int) -> np.ndarray:
 _NULL_LAWS = dict(pure=lambda rng, n: sample_power_law(n, 2, 1, rng),
                   tail=_sample_with_body)
 
-# %% ../nbs/12_power_law.ipynb #a36e68e5
+# %% ../nbs/12_power_law.ipynb #d6333f08
 class _Trials(NamedTuple):
     "How samples of known law are drawn and tested."
     replicates: int
@@ -284,7 +289,7 @@ class _Trials(NamedTuple):
         given, q = self.p(r, seed, 10), self.p(r, seed)
         return given < .1, q < .1, q >= .1 and fit_power_law(r).mass >= .5
 
-# %% ../nbs/12_power_law.ipynb #655bed14
+# %% ../nbs/12_power_law.ipynb #e14e1210
 def _null_p_values(trials: _Trials, n: int, repeats: int) -> dict:
     "p-values of samples of two null laws; of the second also with its start given."
     null = {k: trials.each(make, n, repeats, i, trials.p)
@@ -293,6 +298,7 @@ def _null_p_values(trials: _Trials, n: int, repeats: int) -> dict:
     null['given'] = trials.each(_NULL_LAWS['tail'], n, repeats, 1, given)
     return null
 
+# %% ../nbs/12_power_law.ipynb #5d6cd7a0
 def _lognormal_power(trials: _Trials, sizes, repeats: int) -> dict:
     "Shares of log-normal samples that are found out, by size."
     shares = [np.mean(trials.each(_lognormal_sample, n, repeats, 10 + i,
@@ -301,7 +307,7 @@ def _lognormal_power(trials: _Trials, sizes, repeats: int) -> dict:
     names = 'rejected_from_10', 'rejected', 'plausible'
     return dict(size=list(sizes)) | dict(zip(names, map(list, zip(*shares))))
 
-# %% ../nbs/12_power_law.ipynb #c7857f4c
+# %% ../nbs/12_power_law.ipynb #f25a9390
 def validate(
     repeats: int = 200,         # samples of each null law
     replicates: int = 199,      # bootstrap samples for each p-value
@@ -339,7 +345,7 @@ def _igraph_turn(python: str, replicates: int, points: np.ndarray) -> list[str]:
                  text=True, check=True, env=dict(os.environ, OMP_NUM_THREADS='1'))
     return subprocess.run(call, **piped).stdout.split()
 
-# %% ../nbs/12_power_law.ipynb #2bd76b8c
+# %% ../nbs/12_power_law.ipynb #850a58a5
 def speed(
     igraph: str,             # path of a Python with igraph
     # samples of each bootstrap; igraph makes 0.25 / precision², by default 2,500

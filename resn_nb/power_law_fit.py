@@ -28,7 +28,7 @@ def _bracket_coefficients(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rise, slope = rise * p * q, slope + 1/p + 1/q
     return np.stack(c, -1), np.stack(g, -1)
 
-# %% ../nbs/11_power_law_fit.ipynb #1bb65fe9
+# %% ../nbs/11_power_law_fit.ipynb #690b219a
 def _log_zeta(alpha, x) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(log ζ(α, x), E log(X/x), about Var log X) of the power law that starts at `x`;
     `alpha` and `x` broadcast."""
@@ -58,7 +58,7 @@ def _check_sampling(n, alpha, x_min, rng) -> None:
     generator = isinstance(rng, np.random.Generator)
     check(generator, 'rng', type(rng).__name__, 'a numpy Generator', TypeError)
 
-# %% ../nbs/11_power_law_fit.ipynb #386418a7
+# %% ../nbs/11_power_law_fit.ipynb #2954feaf
 _TABLE_SIZE = 512   # values that are looked up
 
 def sample_power_law(
@@ -117,7 +117,7 @@ def _law_at_least(
         law[:, :near] = np.exp(np.minimum(exact - log_z, 0))
     return law
 
-# %% ../nbs/11_power_law_fit.ipynb #d9cb0f77
+# %% ../nbs/11_power_law_fit.ipynb #f3fe58d7
 def _ks_distances(
     x: np.ndarray,          # (K,) distinct values, ascending
     at_least: np.ndarray,   # (K,) members of the sample ≥ x[j]
@@ -146,7 +146,7 @@ def _histogram_of(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     first = np.flatnonzero(np.concatenate([[True], v[1:] != v[:-1]])[:len(v)])
     return v[first], np.diff(np.append(first, len(v)))
 
-# %% ../nbs/11_power_law_fit.ipynb #84fcedcf
+# %% ../nbs/11_power_law_fit.ipynb #81acc225
 def _fit_histogram(
     v: np.ndarray, m: np.ndarray, x_min: float | None = None
 ) -> tuple[float, ...]:   # α, x_min, KS, n_tail, standard error of α
@@ -196,7 +196,7 @@ def _numeric_counts(counts) -> np.ndarray:
     if kind is not None: _refuse_counts(f'values of type {kind}', TypeError)
     return c
 
-# %% ../nbs/11_power_law_fit.ipynb #29f9c7c6
+# %% ../nbs/11_power_law_fit.ipynb #297f1084
 def _whole_counts(c: np.ndarray) -> None:
     "Refuse what are no counts."
     if c.ndim != 1: _refuse_counts(f'an array of shape {c.shape}')
@@ -211,7 +211,7 @@ def _whole_counts(c: np.ndarray) -> None:
     distinct = len(_histogram_of(c)[0])
     if distinct < 10: _refuse_counts(f'{distinct} distinct positive values')
 
-# %% ../nbs/11_power_law_fit.ipynb #b7156040
+# %% ../nbs/11_power_law_fit.ipynb #81b43af7
 def _checked_counts(counts, x_min: int | None = None) -> np.ndarray:
     "`counts` as floats, checked, with a tail from `x_min` on."
     c = _numeric_counts(counts)
@@ -222,7 +222,7 @@ def _checked_counts(counts, x_min: int | None = None) -> np.ndarray:
     check(leaves, 'x_min', x_min, need)
     return c
 
-# %% ../nbs/11_power_law_fit.ipynb #6f6d0784
+# %% ../nbs/11_power_law_fit.ipynb #e074b584
 def fit_power_law(
     counts,                    # (m,) non-negative integers; zeros are left out
     x_min: int | None = None,  # start of the tail; None: of the smallest KS distance

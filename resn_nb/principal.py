@@ -17,7 +17,7 @@ from scipy.special import expit
 from .core import check, check_integer
 from .data import Interactions
 
-# %% ../nbs/13_principal_vector.ipynb #609ff97c
+# %% ../nbs/13_principal_vector.ipynb #bf766965
 def _top_eigenvectors(A, B, k: int, p: np.ndarray, s2: float) -> np.ndarray:  # (n, k)
     "Of A Aᵀ − s2 p pᵀ, given A and B = Aᵀ."
     n = len(p)
@@ -28,6 +28,7 @@ def _top_eigenvectors(A, B, k: int, p: np.ndarray, s2: float) -> np.ndarray:  # 
     operator = LinearOperator((n, n), gram, dtype=float)
     return eigsh(operator, k, which='LA', v0=start)[1]
 
+# %% ../nbs/13_principal_vector.ipynb #609ff97c
 def _leading_triples(
     A: sp.csr_array, k: int, known=None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -54,7 +55,7 @@ def _graph_components(Y: sp.csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarr
     np.maximum.at(cols, label[n:], degree[n:])
     return label[:n], label[n:], np.sqrt(rows * cols)
 
-# %% ../nbs/13_principal_vector.ipynb #9e4a4c56
+# %% ../nbs/13_principal_vector.ipynb #8c8f0b41
 class _Component(NamedTuple):
     "The leading triple of a connected component."
     sigma: float
@@ -63,6 +64,7 @@ class _Component(NamedTuple):
     p: np.ndarray    # ≥ 0
     q: np.ndarray    # ≥ 0
 
+# %% ../nbs/13_principal_vector.ipynb #ea1a0529
 def _promising_components(Y: sp.csr_array) -> list[_Component]:
     "All that may have the largest σ₁."
     of_user, of_item, bound = _graph_components(Y)
@@ -76,7 +78,7 @@ def _promising_components(Y: sp.csr_array) -> list[_Component]:
         best = max(best, s[0])
     return found
 
-# %% ../nbs/13_principal_vector.ipynb #35c82a3b
+# %% ../nbs/13_principal_vector.ipynb #999437dd
 def _perron_triple(Y: sp.csr_array) -> tuple[np.ndarray, float, np.ndarray]:
     "p₁ (n,) ≥ 0, σ₁, q₁ (m,) ≥ 0; of several, the projection of r onto their space."
     found = _promising_components(Y)
@@ -88,6 +90,7 @@ def _perron_triple(Y: sp.csr_array) -> tuple[np.ndarray, float, np.ndarray]:
         p[c.users], q[c.items] = c.p * c.p.sum(), c.q * c.p.sum()
     return p / np.linalg.norm(p), float(best), q / np.linalg.norm(q)
 
+# %% ../nbs/13_principal_vector.ipynb #bd9654a5
 def _singular_triples(Y, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Up to k leading triples of a binary matrix, as many as it has."
     users, items = (np.flatnonzero(Y.sum(a)) for a in (1, 0))
@@ -139,7 +142,7 @@ def top_singular(
     check(len(S) == k, 'k', k, f'an integer in 1 … {len(S)}, the rank of Y')
     return P, S, Q
 
-# %% ../nbs/13_principal_vector.ipynb #03276bc9
+# %% ../nbs/13_principal_vector.ipynb #47f3fd08
 #| code-fold: true
 def _detached_array(x):
     "A tensor as one that an array can be made of; anything else as it is."
@@ -147,6 +150,8 @@ def _detached_array(x):
     x = x.detach().cpu()
     return x.float() if x.is_floating_point() and x.element_size() == 2 else x
 
+# %% ../nbs/13_principal_vector.ipynb #87fb2a65
+#| code-fold: true
 def _real_array(x, arg: str, valid: str) -> np.ndarray:  # float64
     "x, an array or a tensor of real numbers, checked for nothing else."
     try: out = np.asarray(_detached_array(x))
@@ -154,6 +159,8 @@ def _real_array(x, arg: str, valid: str) -> np.ndarray:  # float64
     check(out.dtype.kind in 'biuf', arg, type(x).__name__, valid, TypeError)
     return out.astype(float)
 
+# %% ../nbs/13_principal_vector.ipynb #4543b6ed
+#| code-fold: true
 def _checked_popularity(r, m: int | None = None) -> np.ndarray:  # (m,) float64
     "Item counts, checked."
     valid = f'({m or "m"},), one count an item'
@@ -164,7 +171,7 @@ def _checked_popularity(r, m: int | None = None) -> np.ndarray:  # (m,) float64
     check(bool(r.any()), 'r', 'all counts zero', 'at least one interaction')
     return r
 
-# %% ../nbs/13_principal_vector.ipynb #c0cd9b40
+# %% ../nbs/13_principal_vector.ipynb #c968be50
 #| code-fold: true
 def _checked_factor(X, arg: str) -> np.ndarray:
     "One side's factors, an array or a tensor, checked."
@@ -175,6 +182,8 @@ def _checked_factor(X, arg: str) -> np.ndarray:
     check(bad == 0, arg, f'{bad} NaN or infinite entries', 'finite entries')
     return X
 
+# %% ../nbs/13_principal_vector.ipynb #c0cd9b40
+#| code-fold: true
 def _checked_factors(U, V) -> tuple[np.ndarray, np.ndarray]:  # (n, d), (m, d) float64
     "Factors that belong together."
     U, V = _checked_factor(U, 'U'), _checked_factor(V, 'V')
@@ -182,7 +191,7 @@ def _checked_factors(U, V) -> tuple[np.ndarray, np.ndarray]:  # (n, d), (m, d) f
     check(U.shape[1] == V.shape[1], 'U, V', found, 'matrices (n, d) and (m, d)')
     return U, V
 
-# %% ../nbs/13_principal_vector.ipynb #dc26da1e
+# %% ../nbs/13_principal_vector.ipynb #617e59f7
 def _raw_direction(U: np.ndarray, V: np.ndarray, r) -> np.ndarray:  # (m,)
     "q₁ of U Vᵀ with q₁ · r ≥ 0, from two thin QR decompositions."
     U, V = (X / max(abs(X).max(), 1e-300) for X in (U, V))   # no product overflows
@@ -192,7 +201,7 @@ def _raw_direction(U: np.ndarray, V: np.ndarray, r) -> np.ndarray:  # (m,)
     q = B @ Qt[0]
     return q if q @ r >= 0 else -q
 
-# %% ../nbs/13_principal_vector.ipynb #c3aae745
+# %% ../nbs/13_principal_vector.ipynb #037ac3f6
 def _sigmoid_direction(U: np.ndarray, V: np.ndarray) -> np.ndarray:  # (m,) ≥ 0
     "q₁ of sigmoid(U Vᵀ): Lanczos over items, scores in blocks of 16 MB; all positive."
     U, V = U.astype(np.float32), V.astype(np.float32)
@@ -210,7 +219,7 @@ def _sigmoid_direction(U: np.ndarray, V: np.ndarray) -> np.ndarray:  # (m,) ≥ 
     q = eigsh(operator, 1, which='LA', v0=start, ncv=10, tol=1e-6)[1][:, 0]
     return abs(q).astype(float)
 
-# %% ../nbs/13_principal_vector.ipynb #ca073ac1
+# %% ../nbs/13_principal_vector.ipynb #47d0139f
 def _direction_of_factors(scores: tuple, r, activation) -> tuple:   # q₁, r
     check(len(scores) == 2, 'scores', f'{len(scores)} parts', 'a pair (U, V)')
     U, V = _checked_factors(*scores)
@@ -219,6 +228,7 @@ def _direction_of_factors(scores: tuple, r, activation) -> tuple:   # q₁, r
     r = _checked_popularity(r, len(V))
     return _sigmoid_direction(U, V) if activation else _raw_direction(U, V, r), r
 
+# %% ../nbs/13_principal_vector.ipynb #ca073ac1
 def principal_direction(
     # (n, m) binary sparse Y or Interactions; or factors (U (n, d), V (m, d))
     scores,
@@ -237,7 +247,7 @@ def principal_direction(
     r = _checked_popularity(Y.sum(0) if r is None else r, Y.shape[1])
     return top_singular(Y)[2][:, 0], r
 
-# %% ../nbs/13_principal_vector.ipynb #257b6886
+# %% ../nbs/13_principal_vector.ipynb #4664789f
 def _vector_cosine(q: np.ndarray, r: np.ndarray, centre: bool = False) -> float:
     "Cosine of two vectors; `centre`: of both less their means, NaN for a constant."
     if centre:
@@ -246,6 +256,7 @@ def _vector_cosine(q: np.ndarray, r: np.ndarray, centre: bool = False) -> float:
         if least < 1e-12: return float('nan')
     return float(q @ r / (np.linalg.norm(q) * np.linalg.norm(r)))
 
+# %% ../nbs/13_principal_vector.ipynb #257b6886
 def alignment(
     scores,  # (n, m) binary sparse Y or Interactions; or factors (U (n, d), V (m, d))
     r=None,  # (m,) popularity ≥ 0; default for Y: its column sums; required for factors

@@ -6,7 +6,7 @@
 __all__ = ['power_law_jobs', 'power_law_validation_jobs', 'power_law_speed_jobs', 'spectra_jobs', 'collapse_jobs', 'shrink_curve',
            'shrink_jobs', 'shrink_time_jobs', 'resn_spectra', 'resn_collapse', 'resn_power_law']
 
-# %% ../nbs/54_studies.ipynb #ef9cd30f
+# %% ../nbs/54_studies.ipynb #45e83132
 import os, time
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from .power_law import study as study_of_counts
 from .shrink import shrink
 from .spectral import spectrum
 
-# %% ../nbs/54_studies.ipynb #d8926291
+# %% ../nbs/54_studies.ipynb #9a17ad24
 def _chosen_sets(data: str, *others: str) -> list[str]:
     "Names of data sets; an error for what is none."
     known = ('all', *others, *DATASETS)
@@ -38,7 +38,7 @@ def _whole_train(name: str):
     "A log with the whole published train part."
     return load_dataset(name, valid=0) if name in DATASETS else load_dataset(name)
 
-# %% ../nbs/54_studies.ipynb #164fed15
+# %% ../nbs/54_studies.ipynb #ee0e4922
 @study('power_law', data='simulated', replicates=20, workers=1)
 def power_law_jobs(
     data='all',       # a data set, or all
@@ -55,7 +55,7 @@ def power_law_jobs(
     check_integer('seed', seed); check_integer('workers', workers, 0, 4096)
     for name in _chosen_sets(data, 'simulated'): yield name, partial(job, name)
 
-# %% ../nbs/54_studies.ipynb #b4a77e92
+# %% ../nbs/54_studies.ipynb #b9763c1c
 @study('power_law_validation', folder='power_law', repeats=4, replicates=9, largest=300)
 def power_law_validation_jobs(
     repeats=200,      # samples of each null law
@@ -67,6 +67,7 @@ def power_law_validation_jobs(
     sizes = tuple(n for n in (100, 300, 1000, 3000, 10_000) if n <= largest)
     yield 'validation', lambda: validate(repeats, replicates, sizes=sizes, seed=seed)
 
+# %% ../nbs/54_studies.ipynb #77ceef58
 @study('power_law_speed', folder='power_law')
 def power_law_speed_jobs(
     replicates=400,   # samples of each bootstrap
@@ -74,7 +75,7 @@ def power_law_speed_jobs(
     "Seconds of our bootstrap and igraph's; RESN_IGRAPH is a Python that has igraph."
     yield 'speed', lambda: speed(os.environ.get('RESN_IGRAPH', ''), replicates)
 
-# %% ../nbs/54_studies.ipynb #c5e75e60
+# %% ../nbs/54_studies.ipynb #d604f6f9
 @study('spectra', data='simulated', k=8)
 def spectra_jobs(
     data='all',   # a data set, or all
@@ -85,7 +86,7 @@ def spectra_jobs(
     for name in _chosen_sets(data, 'simulated'):
         yield name, lambda name=name: spectra(_whole_train(name), k)
 
-# %% ../nbs/54_studies.ipynb #f9573196
+# %% ../nbs/54_studies.ipynb #70bdd972
 def _chosen_parts(part: str, data: str) -> list[tuple[str, str]]:
     "Pairs of a part and a data set; an error if there is none."
     choose(PARTS | dict(all=0), part, 'part')
@@ -98,11 +99,13 @@ def _chosen_parts(part: str, data: str) -> list[tuple[str, str]]:
     check(len(pairs) > 0, 'data', data, f'all, or one of {has}, which part {part} has')
     return pairs
 
+# %% ../nbs/54_studies.ipynb #45a5e054
 def _on_one_thread(job):
     "A job whose sums do not depend on the machine's number of cores."
     torch.set_num_threads(1)
     return job()
 
+# %% ../nbs/54_studies.ipynb #82c07f6f
 @study('collapse')
 def collapse_jobs(
     part='all',   # svd, flow, others, mf, solvers, models
@@ -113,7 +116,7 @@ def collapse_jobs(
         for name, job in PARTS[p][0](n):
             yield f'{p}/{name}', partial(_on_one_thread, job)
 
-# %% ../nbs/54_studies.ipynb #5f204ff3
+# %% ../nbs/54_studies.ipynb #812aa78f
 def _judged_at(model, data, split: str, gammas, k: int) -> dict:
     "NDCG, recall and popular ratio of a model's factors, σ₁ scaled by each γ."
     names, rows = ('ndcg', 'recall', 'popular_ratio'), []
@@ -122,6 +125,7 @@ def _judged_at(model, data, split: str, gammas, k: int) -> dict:
         rows.append(evaluate(pair, data, split, k, names, say=not rows))
     return {f'{n}@{k}': [r[f'{n}@{k}'] for r in rows] for n in names}
 
+# %% ../nbs/54_studies.ipynb #5f204ff3
 def shrink_curve(
     data='ml-1m',         # a name for `load_dataset`
     paradigm=None,        # common, debiased, uniform; None: the published test
@@ -147,7 +151,7 @@ def shrink_curve(
         out[f'{split}_sigma'] = spectrum(m.U, m.V)[:5].tolist()
     return out
 
-# %% ../nbs/54_studies.ipynb #372e5a9c
+# %% ../nbs/54_studies.ipynb #14dd892c
 def _shrink_curves(data: str, seeds: int, dim: int, sweeps: int) -> dict:
     "Curves for two tests and some seeds, as they are saved."
     options = dict(dim=dim, reg=10., sweeps=sweeps, k=20)
@@ -155,6 +159,7 @@ def _shrink_curves(data: str, seeds: int, dim: int, sweeps: int) -> dict:
               for p in ('common', 'debiased') for s in range(seeds)]
     return dict(name='shrink', result=dict(options=options, curves=curves))
 
+# %% ../nbs/54_studies.ipynb #1ec04228
 @study('shrink', data='simulated', seeds=1, dim=8, sweeps=2)
 def shrink_jobs(
     data='ml-1m',   # a name for `load_dataset`
@@ -166,7 +171,7 @@ def shrink_jobs(
     check_integer('seeds', seeds, 1)
     yield data, partial(_shrink_curves, data, seeds, dim, sweeps)
 
-# %% ../nbs/54_studies.ipynb #e5ed416b
+# %% ../nbs/54_studies.ipynb #b6ee525a
 def _seconds_of_shrink(n: int, m: int, dim: int, repeats: int) -> dict:
     "The least processor time of some calls on random factors."
     g, took = torch.Generator().manual_seed(0), []
@@ -176,6 +181,7 @@ def _seconds_of_shrink(n: int, m: int, dim: int, repeats: int) -> dict:
         took.append(time.process_time() - start)
     return dict(users=n, items=m, dim=dim, seconds=min(took))
 
+# %% ../nbs/54_studies.ipynb #d5b26ead
 @study('shrink_time', folder='shrink', dim=4, repeats=2)
 def shrink_time_jobs(
     dim=64,       # factors
@@ -189,7 +195,7 @@ def shrink_time_jobs(
         return dict(name='shrink_time', result=times)
     yield 'time', partial(_on_one_thread, job)
 
-# %% ../nbs/54_studies.ipynb #275ed93c
+# %% ../nbs/54_studies.ipynb #6475acd8
 def _check_folder(out) -> None:
     "Refuse what cannot be a folder for results."
     named = isinstance(out, (str, Path)) and str(out)
@@ -197,6 +203,7 @@ def _check_folder(out) -> None:
     there = next(p for p in (Path(out), *Path(out).parents) if p.exists())
     check(there.is_dir(), 'out', out, f'a folder for results: {there} is a file')
 
+# %% ../nbs/54_studies.ipynb #3281f08c
 @command
 def resn_spectra(
     name:Param('data set, or all', str, opt=False, nargs='?')='all',
@@ -214,7 +221,7 @@ def resn_spectra(
         print(f"{file.stem:13} cos(q₁, r) {d['cos']:.4f}  theorem "
               f"{d['bounds']['theorem']:.3f}  gap {gap}  {d['seconds']:.1f} s")
 
-# %% ../nbs/54_studies.ipynb #b7f95c6f
+# %% ../nbs/54_studies.ipynb #46e0603b
 @command
 def resn_collapse(
     part:Param('svd, flow, others, mf, solvers, models or all', str, opt=False,
@@ -230,7 +237,7 @@ def resn_collapse(
         files = run_study('collapse', out, command=said, part=p, data=n)
         for file in files: print(f'{p} {file.stem}', flush=True)
 
-# %% ../nbs/54_studies.ipynb #5b08b4af
+# %% ../nbs/54_studies.ipynb #d32d2dbf
 def _power_law_study(data: str, replicates: int, seed: int, workers) -> tuple:
     "Name and options of the study that answers the command."
     if data == 'speed': return 'power_law_speed', dict(replicates=replicates)
@@ -239,6 +246,7 @@ def _power_law_study(data: str, replicates: int, seed: int, workers) -> tuple:
     options = dict(data=data, replicates=replicates, seed=seed, workers=workers or 0)
     return 'power_law', options
 
+# %% ../nbs/54_studies.ipynb #e9111655
 @command
 def resn_power_law(
     data:str='all',                      # name of a data set, or all, validation, speed

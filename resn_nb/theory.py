@@ -8,7 +8,7 @@ __all__ = ['top_singular', 'principal_direction', 'alignment', 'first_direction'
            'score_triples', 'top_items', 'effective_rank', 'head_advantage', 'overturned', 'share_bound', 'certified',
            'dominance_proof', 'dominance', 'logistic_mode', 'start_strengths', 'mode_strengths', 'descend']
 
-# %% ../nbs/17_theory.ipynb #8db6e32a
+# %% ../nbs/17_theory.ipynb #3327cf9d
 from .bounds import alignment_bound, alignment_bound_gap  # noqa: F401
 from .bounds import alignment_bound_power_law, popularity_in_span  # noqa: F401
 from .bounds import proof, rank_exponents, spectra  # noqa: F401
