@@ -20,10 +20,10 @@ from .core import check, check_integer, check_number, named
 
 # %% ../nbs/10_data.ipynb #2efd78e9
 from .interactions import (   # noqa: F401
-    Interactions, _distinct, _from_keys, _keys, _read_lines, _sha256, gini)
+    Interactions, _sorted_set, _from_keys, _keys, _read_lines, _sha256, gini)
 from .labels import label_ids, pack_labels, unpack_labels  # noqa: F401
 from .readers import read_interactions  # noqa: F401
-from .worlds import _dense, _pool  # noqa: F401
+from .worlds import _no_gaps, _pool  # noqa: F401
 from .worlds import Simulated, World, observe, simulate  # noqa: F401
 from .worlds import split_common, split_debiased, split_temporal  # noqa: F401
 
@@ -32,7 +32,7 @@ _all_ = ['Interactions', 'gini', 'read_interactions', 'World', 'Simulated', 'obs
          'simulate', 'split_common', 'split_debiased', 'split_temporal',
          'label_ids', 'pack_labels', 'unpack_labels']   # had from here, too
 
-# %% ../nbs/10_data.ipynb #cfc99b3d
+# %% ../nbs/10_data.ipynb #a66dc654
 import numbers
 
 def _check_int(arg: str, v, least: int, most: int | None = 2**31) -> None:
@@ -49,12 +49,12 @@ def _check_number(arg: str, v, ok: Callable, valid: str) -> None:
 # %% ../nbs/10_data.ipynb #3c71b911
 Pairs = tuple[np.ndarray, np.ndarray]  # user ids, item ids
 
-def _lines(train: Path, test: Path, shape: tuple[int, int]) -> tuple[Pairs, Pairs]:
+def _line_files(train: Path, test: Path, shape: tuple[int, int]) -> tuple[Pairs, Pairs]:
     "Two files of `user item item …` lines."
     return _read_lines(train), _read_lines(test)
 
 # %% ../nbs/10_data.ipynb #d841c360
-def _matrix(train: Path, test: Path, shape: tuple[int, int]) -> tuple[Pairs, Pairs]:
+def _npz_file(train: Path, test: Path, shape: tuple[int, int]) -> tuple[Pairs, Pairs]:
     "Train as npz, never unpickled: user × item, or square, items behind users."
     (n, m), a = shape, sp.load_npz(train)
     need = f'{n:,} × {m:,} or a square of {n + m:,}'
@@ -64,7 +64,7 @@ def _matrix(train: Path, test: Path, shape: tuple[int, int]) -> tuple[Pairs, Pai
     return block.nonzero(), _read_lines(test)
 
 # %% ../nbs/10_data.ipynb #85610301
-def _zipped(train: Path, test: Path, shape: tuple[int, int]) -> tuple[Pairs, Pairs]:
+def _zip_tables(train: Path, test: Path, shape: tuple) -> tuple[Pairs, Pairs]:
     "One zip file (given twice) with train.tsv and test.tsv, columns user and item."
     import pandas as pd
     def read(f):
@@ -72,11 +72,11 @@ def _zipped(train: Path, test: Path, shape: tuple[int, int]) -> tuple[Pairs, Pai
         return t.to_numpy()[:, 0], t.to_numpy()[:, 1]
     return read('train.tsv'), read('test.tsv')
 
-def _renumbered(train: Path, test: Path, shape: tuple[int, int]) -> tuple[Pairs, Pairs]:
+def _gap_lines(train: Path, test: Path, shape: tuple[int, int]) -> tuple[Pairs, Pairs]:
     "Two files of lines; ids become contiguous in ascending order over both."
-    (u, i), (v, j) = _lines(train, test, shape)
-    users, _ = _dense(np.concatenate([u, v]))
-    items, _ = _dense(np.concatenate([i, j]))
+    (u, i), (v, j) = _line_files(train, test, shape)
+    users, _ = _no_gaps(np.concatenate([u, v]))
+    items, _ = _no_gaps(np.concatenate([i, j]))
     return (users[:len(u)], items[:len(u)]), (users[len(u):], items[len(u):])
 
 # %% ../nbs/10_data.ipynb #f1a11d80
@@ -126,7 +126,7 @@ class Dataset:
     train: Mirrors = ()          # the first that works is taken; empty: see `where`
     test: Mirrors = ()           # likewise
     # how the files are read: (train, test, shape) → pairs of train, pairs of test
-    read: Callable[..., tuple[Pairs, Pairs]] = _lines
+    read: Callable[..., tuple[Pairs, Pairs]] = _line_files
     where: str = ''              # for a person, if it cannot be downloaded
     name: str = ''               # of its folder; not needed once it is registered
 
@@ -194,7 +194,7 @@ _SOURCES = dict(   # repository and commit
     bench='Tiny-Snow/IR-Benchmark-Dataset/18bbbe892301c6013579ae70f3cab9d666878e23'
           '/data_iid')
 
-def _hosted(places: str) -> Mirrors:
+def _mirrors_of(places: str) -> Mirrors:
     "Mirrors of a file from `source/path source/path …`."
     def mirror(place):
         source, path = place.split('/', 1)
@@ -211,48 +211,48 @@ _YAHOO = (
     'User Selected and Randomly Selected songs" at the Yahoo Webscope programme; '
     'keep ratings ≥ 4, ids minus 1, one line `user item item …` a user')
 
-def _published(name, title, terms, shape, train, test, read=_lines, paradigm='common',
-               where='') -> Dataset:
+def _known_set(name, title, terms, shape, train, test, read=_line_files,
+               paradigm='common', where='') -> Dataset:
     "An entry of the registry: its hashes are above, its files are hosted."
     sha256 = _HASHES[f'{name}:train'], _HASHES[f'{name}:test']
-    return Dataset(title, terms, shape, sha256, paradigm, _hosted(train), _hosted(test),
-                   read, where, name)
+    files = _mirrors_of(train), _mirrors_of(test)
+    return Dataset(title, terms, shape, sha256, paradigm, *files, read, where, name)
 
 # %% ../nbs/10_data.ipynb #b967bb85
 #| code-fold: true
-DATASETS: dict[str, Dataset] = {name: _published(name, *fields) for name, *fields in (
+DATASETS: dict[str, Dataset] = {name: _known_set(name, *fields) for name, *fields in (
     ('ml-1m', "MovieLens-1M, the paper's split", _LENS, (6040, 3952),
      'resn/ml-1m/train.txt', 'resn/ml-1m/test.txt'),
     ('gowalla', "Gowalla, LightGCN's split",
      'SNAP: research use, cite Cho et al. (KDD 2011)', (29858, 40981),
      'lightgcn/gowalla/s_adj_mat.npz',
-     'lightgcn/gowalla/test.txt resn/gowalla/test.txt', _matrix),
+     'lightgcn/gowalla/test.txt resn/gowalla/test.txt', _npz_file),
     ('yelp2018', "Yelp2018, LightGCN's split",
      'Yelp Dataset User Agreement: academic use', (31668, 38048),
      'hilgcn/s_pre_adj_mat.npz',
-     'lightgcn/yelp2018/test.txt resn/yelp2018/test.txt', _matrix),
+     'lightgcn/yelp2018/test.txt resn/yelp2018/test.txt', _npz_file),
     ('globo', "Globo.com, the paper's split", _GLOBO, (160377, 13096),
      'resn/globo/train.txt', 'resn/globo/test.txt'),
     ('globo-macr', "Globo.com, MACR's levelled split", _GLOBO, (158323, 12005),
-     'macr/globe/train.txt', 'macr/globe/test.txt', _lines, 'debiased'),
+     'macr/globe/train.txt', 'macr/globe/test.txt', _line_files, 'debiased'),
     ('yahoo-r3', 'Yahoo! R3, ratings ≥ 4',
      'Yahoo Webscope agreement: academic use, no redistribution', (15400, 1000),
-     '', '', _lines, 'uniform', _YAHOO),
+     '', '', _line_files, 'uniform', _YAHOO),
     ('coat', 'Coat, ratings ≥ 4',
      'published by its authors for research, cite Schnabel et al. (ICML 2016)',
-     (290, 300), 'resn/coat/train.txt', 'resn/coat/test.txt', _lines, 'uniform'),
+     (290, 300), 'resn/coat/train.txt', 'resn/coat/test.txt', _line_files, 'uniform'),
     ('douban-movie', 'Douban Movie of HERec: a substitute, not the Douban of the paper',
      'research use, cite Shi et al. (TKDE 2019)', (8938, 7662),
-     'hdcl/DoubanMovie/train.txt', 'hdcl/DoubanMovie/test.txt', _renumbered),
+     'hdcl/DoubanMovie/train.txt', 'hdcl/DoubanMovie/test.txt', _gap_lines),
     ('douban-book', 'Douban Book', _DOUBAN, (18662, 15207),
-     *['bench/douban-book/proc.zip'] * 2, _zipped),
+     *['bench/douban-book/proc.zip'] * 2, _zip_tables),
     ('douban-music', 'Douban Music', _DOUBAN, (13343, 15957),
-     *['bench/douban-music/proc.zip'] * 2, _zipped),
+     *['bench/douban-music/proc.zip'] * 2, _zip_tables),
     ('ml-100k', 'MovieLens-100K, ratings ≥ 3, 10-core', _LENS, (939, 1016),
-     *['bench/movielens-100k/proc.zip'] * 2, _zipped))}
+     *['bench/movielens-100k/proc.zip'] * 2, _zip_tables))}
 
 # %% ../nbs/10_data.ipynb #70d43cb3
-def _pooch():
+def _quiet_pooch():
     "The module, quiet: it warns without ipywidgets, and its log repeats our errors."
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
@@ -263,12 +263,12 @@ def _pooch():
 # %% ../nbs/10_data.ipynb #2315201f
 def cache_dir() -> Path:
     "Where downloads go: the user's cache folder for resn_nb."
-    return Path(_pooch().os_cache('resn_nb'))
+    return Path(_quiet_pooch().os_cache('resn_nb'))
 
 # %% ../nbs/10_data.ipynb #d647450a
-def _download(mirrors: Mirrors, folder: Path, home: Path, timeout: float) -> Path:
+def _first_download(mirrors: Mirrors, folder: Path, home: Path, timeout: float) -> Path:
     "As `download`; `home` is the folder to name where none delivers."
-    tried, pooch = [], _pooch()
+    tried, pooch = [], _quiet_pooch()
     for url, sha in mirrors:
         get = pooch.HTTPDownloader(timeout=timeout, progressbar=sys.stderr.isatty())
         known = dict(known_hash=sha and f'sha256:{sha}', fname=url.rsplit('/', 1)[1])
@@ -288,10 +288,10 @@ def download(
     "The first right file; a `ConnectionError` lists all failures if no mirror has it."
     _check_mirrors('mirrors', mirrors)
     check_number('timeout', timeout, 0, open=True)
-    return _download(mirrors, Path(folder), Path(folder), timeout)
+    return _first_download(mirrors, Path(folder), Path(folder), timeout)
 
 # %% ../nbs/10_data.ipynb #198101da
-def _checked(name: str, spec: Dataset, train: Path, test: Path) -> Interactions:
+def _checked_set(name: str, spec: Dataset, train: Path, test: Path) -> Interactions:
     "The published split in two files, checked against the registry."
     parts, notes, (n, m) = [], [], spec.shape
     whole = ('the registered data (is a file cut off? then delete it); '
@@ -302,7 +302,7 @@ def _checked(name: str, spec: Dataset, train: Path, test: Path) -> Interactions:
         check(len(u) > 0, name, none, 'the published split')
         top = f'ids up to ({u.max()}, {i.max()}) in {what}, {file}'
         check(u.max() < n and i.max() < m, name, top, f'ids below {spec.shape}')
-        keys = _distinct(u.astype(np.int64) * m + i)
+        keys = _sorted_set(u.astype(np.int64) * m + i)
         doubles = len(u) - len(keys)
         if doubles: notes.append(f'{what}: dropped {doubles:,} duplicate pairs')
         parts.append(_from_keys(keys, spec.shape))
@@ -313,14 +313,14 @@ def _checked(name: str, spec: Dataset, train: Path, test: Path) -> Interactions:
 
 # %% ../nbs/10_data.ipynb #a01524ee
 @contextlib.contextmanager
-def _fetched(mirrors: Mirrors, folder: Path):
+def _fetched_file(mirrors: Mirrors, folder: Path):
     "A downloaded file. One without a hash of its own stays only if the block succeeds."
     file = folder/mirrors[0][0].rsplit('/', 1)[1]
     if all(sha for _, sha in mirrors): yield download(mirrors, folder); return
     if file.is_file(): yield file; return
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.unchecked-', dir=folder) as aside:
-        got = _download(mirrors, Path(aside), folder, 30)
+        got = _first_download(mirrors, Path(aside), folder, 30)
         try: yield got
         except MemoryError: raise
         except Exception as e:
@@ -329,20 +329,20 @@ def _fetched(mirrors: Mirrors, folder: Path):
         os.replace(got, file)
 
 # %% ../nbs/10_data.ipynb #24e3e3db
-def _official(name: str, spec: Dataset, root) -> Interactions:
+def _published(name: str, spec: Dataset, root) -> Interactions:
     "A published split: of the first folder that has it, else downloaded to the last."
     known = [root] if root is not None else [os.environ.get('RESN_DATA'), cache_dir()]
     folders = [Path(p)/name for p in known if p]
     for f in folders:
         files = f/'train.txt', f/'test.txt'
         there = all(p.is_file() for p in files)
-        if there: return _checked(name, replace(spec, read=_lines), *files)
+        if there: return _checked_set(name, replace(spec, read=_line_files), *files)
     raw = folders[-1]/'raw'
     if not spec.train:
         hint = f'{spec.where}; put train.txt and test.txt into {folders[-1]}'
         raise FileNotFoundError(f'{name} cannot be downloaded. {hint}')
-    parts = _fetched(spec.train, raw/'train'), _fetched(spec.test, raw/'test')
-    with parts[0] as train, parts[1] as test: return _checked(name, spec, train, test)
+    ways = _fetched_file(spec.train, raw/'train'), _fetched_file(spec.test, raw/'test')
+    with ways[0] as train, ways[1] as test: return _checked_set(name, spec, train, test)
 
 # %% ../nbs/10_data.ipynb #4d75303a
 def _check_paradigm(name: str, source, paradigm) -> None:
@@ -373,12 +373,12 @@ def _check_source(name: str, source, root, paradigm, valid, seed) -> None:
     path = isinstance(root, (str, os.PathLike)) and os.fspath(root) != ''
     check(root is None or path, 'root', root, 'a folder', TypeError)
     check(root is None or not Path(root).is_file(), 'root', root, 'a folder')
-    most = 1. if _kept(source, paradigm) else .8
+    most = 1. if _keeps_test(source, paradigm) else .8
     need = f'a share below {most:g}' + ': the test part takes 0.2' * (most < 1)
     check(check_number('valid', valid, 0, 1) < most, 'valid', valid, need)
     check_integer('seed', seed)
 
-def _kept(source, paradigm) -> bool:
+def _keeps_test(source, paradigm) -> bool:
     "Does the test part stay as it is?"
     if source is None or paradigm not in (None, source.paradigm): return False
     return not isinstance(source, Interactions) or source.test is not None
@@ -409,6 +409,6 @@ def load_dataset(
     _check_source(name, source, root, paradigm, valid, seed)
     if source is None:
         return simulate(seed=seed, paradigm=paradigm or 'common', valid=valid)
-    x = source if isinstance(source, Interactions) else _official(name, source, root)
-    if _kept(x, paradigm): return x.hold_out(valid, seed)
+    x = source if isinstance(source, Interactions) else _published(name, source, root)
+    if _keeps_test(x, paradigm): return x.hold_out(valid, seed)
     return _split_anew(x, paradigm, valid, seed)

@@ -15,8 +15,8 @@ import numpy as np
 
 from .core import check
 from .interactions import (
-    _AS_TABLE, _LINES, _is_table, _line_at, _pairs, _parse_lines)
-from .labels import _kinds
+    _AS_TABLE, _LINE_FORM, _is_table, _line_at, _line_pairs, _parse_lines)
+from .labels import _kinds_of
 
 # %% ../nbs/08_formats.ipynb #81d499b6
 MAX_COLUMNS = 10_000   # of a table
@@ -27,36 +27,36 @@ TEXT = dict(zip(('.csv', '.tsv', '.inter'), ',\t\t'))   # kind → separator
 KINDS = *TEXT, '.jsonl', '.ndjson', '.parquet', '.txt'
 
 # %% ../nbs/08_formats.ipynb #d9edba4e
-def _kind(name: str) -> tuple[str, str]:
+def _file_kind(name: str) -> tuple[str, str]:
     "(stem, kind) of a file name, `.gz` and `.zip` left out."
     path = Path(name)
     if path.suffix.lower() in ('.gz', '.zip'): path = Path(path.stem)
     return path.stem, path.suffix.lower()
 
-def _limit(packed: int) -> int:
+def _growth_limit(packed: int) -> int:
     "Bytes that a file of `packed` bytes may become."
     return max(SMALL, MAX_GROWTH * packed)
 
-def _bounded(grown: int, packed: int, file: str, found: str) -> None:
+def _refuse_bomb(grown: int, packed: int, file: str, found: str) -> None:
     "Refuse a bomb."
     valid = f'a file that grows at most {MAX_GROWTH}-fold'
-    check(grown <= _limit(packed), file, found, valid)
+    check(grown <= _growth_limit(packed), file, found, valid)
 
 # %% ../nbs/08_formats.ipynb #d21a390e
-def _unpacked(stream, packed: int, file: str) -> bytes:
+def _unpacked_bytes(stream, packed: int, file: str) -> bytes:
     "What a stream unpacks to, or an error before it has become too large."
-    data = stream.read(_limit(packed) + 1)
-    found = f'{packed:,} bytes that become more than {_limit(packed):,}'
-    _bounded(len(data), packed, file, found)
+    data = stream.read(_growth_limit(packed) + 1)
+    found = f'{packed:,} bytes that become more than {_growth_limit(packed):,}'
+    _refuse_bomb(len(data), packed, file, found)
     return data
 
-def _damaged(file: str, kind: str, e: Exception) -> None:
+def _raise_damaged(file: str, kind: str, e: Exception) -> None:
     "Raise an error for a file that its library cannot read."
     why = f'{file}: not a {kind} file that can be read ({str(e).strip()})'
     raise ValueError(why) from e
 
 # %% ../nbs/08_formats.ipynb #f1a79d90
-def _member(z: zipfile.ZipFile, file: str) -> str:
+def _zip_member(z: zipfile.ZipFile, file: str) -> str:
     "The one file in a zip archive that is not a system's own."
     files = [n for n in z.namelist() if not n.endswith('/')]
     inside = [n for n in files if n[:8] != '__MACOSX' and Path(n).name[0] != '.']
@@ -67,23 +67,23 @@ def _member(z: zipfile.ZipFile, file: str) -> str:
 _UNREADABLE = OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile
 
 # %% ../nbs/08_formats.ipynb #510e85e7
-def _contents(path: Path) -> tuple[bytes, str, str]:
+def _file_contents(path: Path) -> tuple[bytes, str, str]:
     "(content, stem, kind) of a file, unpacked."
-    stem, kind = _kind(path.name)
+    stem, kind = _file_kind(path.name)
     packed, suffix = path.stat().st_size, path.suffix.lower()
     if suffix not in ('.gz', '.zip'): return path.read_bytes(), stem, kind
     try:
         if suffix == '.gz':
-            with gzip.open(path) as f: data = _unpacked(f, packed, str(path))
+            with gzip.open(path) as f: data = _unpacked_bytes(f, packed, str(path))
             return data, stem, kind
         with zipfile.ZipFile(path) as z:
-            name = _member(z, str(path))
-            with z.open(name) as f: data = _unpacked(f, packed, str(path))
-            return data, stem, _kind(name)[1]
-    except _UNREADABLE as e: _damaged(str(path), suffix, e)
+            name = _zip_member(z, str(path))
+            with z.open(name) as f: data = _unpacked_bytes(f, packed, str(path))
+            return data, stem, _file_kind(name)[1]
+    except _UNREADABLE as e: _raise_damaged(str(path), suffix, e)
 
 # %% ../nbs/08_formats.ipynb #a05cd975
-def _utf8(data: bytes, encoding: str | None, file: str) -> bytes:
+def _as_utf8(data: bytes, encoding: str | None, file: str) -> bytes:
     "Text as UTF-8 without a byte order mark."
     hint = "UTF-8, or the name of another encoding, such as encoding='latin-1'"
     try:
@@ -96,9 +96,9 @@ def _utf8(data: bytes, encoding: str | None, file: str) -> bytes:
     return data.removeprefix(codecs.BOM_UTF8)
 
 # %% ../nbs/08_formats.ipynb #e61d63ce
-def _text(data: bytes, encoding: str | None, file: str) -> bytes:
+def _clean_text(data: bytes, encoding: str | None, file: str) -> bytes:
     "Text with lines that end in `\n` or `\r\n`, checked for what no table has."
-    data = _utf8(data, encoding, file)
+    data = _as_utf8(data, encoding, file)
     zero = data.find(b'\0')
     if zero >= 0:
         found = f'a byte 0 in line {_line_at(data, zero)}'
@@ -119,34 +119,34 @@ def _field_pattern(sep: bytes, inner: bytes = rb'[^"]*(?:""[^"]*)*') -> re.Patte
     before, after = rb'(?<![^' + edge + rb'])', rb'(?=[' + edge + rb']|\Z)'
     return re.compile(before + rb'"' + inner + rb'"' + after)
 
-def _opened(raw: np.ndarray, quotes: np.ndarray, sep: bytes) -> np.ndarray:
+def _begin_field(raw: np.ndarray, quotes: np.ndarray, sep: bytes) -> np.ndarray:
     "Which quotes are the first byte of their field."
     before = raw[np.maximum(quotes - 1, 0)]
     return (quotes == 0) | np.isin(before, [sep[0], 10, 13])
 
-def _opening(data: bytes, sep: bytes) -> np.ndarray:
+def _field_quotes(data: bytes, sep: bytes) -> np.ndarray:
     "Where the quotes are that begin a field."
     raw = np.frombuffer(data, np.uint8)
     quotes = np.flatnonzero(raw == 34)
-    return quotes[_opened(raw, quotes, sep)]
+    return quotes[_begin_field(raw, quotes, sep)]
 
 # %% ../nbs/08_formats.ipynb #860db132
-def _unclosed(data: bytes, sep: bytes) -> int | None:
+def _unclosed_field(data: bytes, sep: bytes) -> int | None:
     "Where the first field is that begins with a quote and is none in quotes."
     raw = np.frombuffer(data, np.uint8)
     quotes = np.flatnonzero(raw == 34)
-    if not _opened(raw, quotes, sep).any(): return None
+    if not _begin_field(raw, quotes, sep).any(): return None
     first, last = quotes[0::2], quotes[1::2]
     if len(first) == len(last):   # quick: in turn they open, close; or two are one
-        opens = _opened(raw, first, sep) | (raw[np.maximum(first - 1, 0)] == 34)
+        opens = _begin_field(raw, first, sep) | (raw[np.maximum(first - 1, 0)] == 34)
         after = np.append(raw, 10)[last + 1]
         if (opens & np.isin(after, [sep[0], 10, 13, 34])).all(): return None
     rest = _field_pattern(sep).sub(lambda m: b'x' * len(m[0]), data)   # slow, and exact
-    left = _opening(rest, sep)
+    left = _field_quotes(rest, sep)
     return int(left[0]) if len(left) else None
 
 # %% ../nbs/08_formats.ipynb #46d0f0d5
-def _torn(data: bytes, sep: bytes) -> int | None:
+def _torn_field(data: bytes, sep: bytes) -> int | None:
     "Where a field in quotes goes over lines that are all rows if quotes are data."
     inner = rb'[^"\n]*(?:""[^"\n]*)*\n[^"]*(?:""[^"]*)*'
     over = _field_pattern(sep, inner).search(data)
@@ -155,32 +155,33 @@ def _torn(data: bytes, sep: bytes) -> int | None:
     return over.start() if len({l.count(sep) for l in lines}) == 1 else None
 
 # %% ../nbs/08_formats.ipynb #d44197f1
-def _bare(data: bytes, sep: bytes, reason: bytes) -> int | None:
+def _bare_quotes(data: bytes, sep: bytes, reason: bytes) -> int | None:
     "Where a field is in quotes without a `reason`, unless whole columns are."
     inner = rb'[^"\r\n' + re.escape(sep) + reason + rb']*'
     found = _field_pattern(sep, inner).search(data)
     if not found: return None
-    fields = len(_opening(data, sep))
+    fields = len(_field_quotes(data, sep))
     lines = sum(1 for l in data.split(b'\n') if l.strip())
     whole = fields % lines == 0 or fields % (lines - 1) == 0   # with the header or not
     return None if whole else found.start()
 
 # %% ../nbs/08_formats.ipynb #4d1212e6
-def _doubtful(data: bytes, sep: bytes, asked: str | None, usual: bool) -> tuple:
+def _doubtful_quote(data: bytes, sep: bytes, asked: str | None, usual: bool) -> tuple:
     "Where quotes cannot be taken as enclosing fields, and what would settle it."
-    bad = _unclosed(data, sep)
+    bad = _unclosed_field(data, sep)
     if bad is not None or asked: return bad, 'fields quoted whole'
-    bad = _torn(data, sep)
+    bad = _torn_field(data, sep)
     header = data.lstrip()[:1] == b'"'      # no column's name begins with an inch mark
-    if bad is None and not header: bad = _bare(data, sep, rb'\W' if usual else b'')
+    reason = rb'\W' if usual else b''
+    if bad is None and not header: bad = _bare_quotes(data, sep, reason)
     return bad, "quoting='minimal' if this quote is none of the label's"
 
 # %% ../nbs/08_formats.ipynb #54935ffd
-def _quoting(data: bytes, sep: bytes, asked: str | None, usual: bool, file: str) -> int:
+def _quote_rule(data: bytes, sep: bytes, asked, usual: bool, file: str) -> int:
     "csv.QUOTE_MINIMAL if quotes enclose fields, csv.QUOTE_NONE if they are data."
     if asked == 'none' or b'"' not in data: return csv.QUOTE_NONE
-    if not len(_opening(data, sep)): return csv.QUOTE_NONE
-    bad, valid = _doubtful(data, sep, asked, usual)
+    if not len(_field_quotes(data, sep)): return csv.QUOTE_NONE
+    bad, valid = _doubtful_quote(data, sep, asked, usual)
     if bad is None: return csv.QUOTE_MINIMAL
     if not (asked or usual or data.lstrip()[:1] == b'"'): return csv.QUOTE_NONE
     text = data[bad:bad + 40].split(b'\n')[0].decode(errors='replace').strip()
@@ -207,7 +208,7 @@ def _not_too_wide(columns: int, file: str) -> None:
     found = f'{columns:,} columns'
     check(columns <= MAX_COLUMNS, file, found, f'at most {MAX_COLUMNS:,}')
 
-def _header(data: bytes, sep: str, quoting: int, file: str) -> tuple[list[str], int]:
+def _head_names(data: bytes, sep: str, quoting: int, file: str) -> tuple[list, int]:
     "The names in the first line that is not blank, and where the rows begin."
     stream = io.BytesIO(data)
     first = next((l for l in stream if l.strip()), b'')
@@ -221,7 +222,7 @@ def _header(data: bytes, sep: str, quoting: int, file: str) -> tuple[list[str], 
     return [n.strip() for n in names], stream.tell()
 
 # %% ../nbs/08_formats.ipynb #7037ba9b
-def _separated(data: bytes, sep: str, file: str) -> None:
+def _need_separator(data: bytes, sep: str, file: str) -> None:
     "Refuse a header line without the separator, where it has another one."
     line = next((l for l in io.BytesIO(data) if l.strip()), b'')[:200]
     line = line.decode(errors='replace').strip()
@@ -248,7 +249,7 @@ def _too_long(rows: bytes, width: int, sep: str, quoting: int) -> int | None:
     return next((j for j, r in enumerate(fields) if len(r) > width), None)
 
 # %% ../nbs/08_formats.ipynb #3f1b81de
-def _parser(rows: bytes, sep: str, quoting: int) -> Callable:
+def _row_parser(rows: bytes, sep: str, quoting: int) -> Callable:
     "A function that parses rows; nothing stands for a missing value."
     import pandas as pd
     options = dict(sep=sep, quoting=quoting, index_col=False,
@@ -260,7 +261,7 @@ def _parser(rows: bytes, sep: str, quoting: int) -> Callable:
     return lambda **kw: pd.read_csv(io.BytesIO(rows), **options, **kw)
 
 # %% ../nbs/08_formats.ipynb #5a9cee99
-def _untidy(data: bytes, sep: bytes) -> bool:
+def _untidy_digits(data: bytes, sep: bytes) -> bool:
     "Is there a field that pandas reads as an integer that Python writes otherwise?"
     raw = np.frombuffer(b'\n' + data + b'\n', np.uint8)
     edge, digit = np.zeros((2, 256), bool)
@@ -279,7 +280,7 @@ def _untidy(data: bytes, sep: bytes) -> bool:
     return False
 
 # %% ../nbs/08_formats.ipynb #d762dc4e
-def _parsed(rows: bytes, width: int, parse: Callable, refuse: Callable, sep: str,
+def _parsed_rows(rows: bytes, width: int, parse: Callable, refuse: Callable, sep: str,
             quotes: int, file: str):
     "Rows of up to `width` fields, and one more that must be empty."
     import pandas as pd
@@ -288,7 +289,7 @@ def _parsed(rows: bytes, width: int, parse: Callable, refuse: Callable, sep: str
     try: df = parse(names=range(width + 1))
     except pd.errors.ParserError as e:
         refuse(_too_long(rows, width + 1, sep, quotes))
-        _damaged(file, 'text', e)
+        _raise_damaged(file, 'text', e)
     extra = df[width].notna().to_numpy() & (df[width].astype(str) != '').to_numpy()
     refuse(int(extra.argmax()) if extra.any() else None)
     return df
@@ -296,22 +297,23 @@ def _parsed(rows: bytes, width: int, parse: Callable, refuse: Callable, sep: str
 # %% ../nbs/08_formats.ipynb #f1c16815
 def _text_table(data: bytes, sep: str, quoting, usual: bool, file: str) -> Table:
     "A table of separated fields with a header line; is quoting `usual` in such files?"
-    _separated(data, sep, file)
-    quotes = _quoting(data, sep.encode(), quoting, usual, file)
-    names, start = _header(data, sep, quotes, file)
+    _need_separator(data, sep, file)
+    quotes = _quote_rule(data, sep.encode(), quoting, usual, file)
+    names, start = _head_names(data, sep, quotes, file)
     rows, width = data[start:], len(names)
     where = lambda row: f'line {_line_of(row, data, start, sep.encode(), quotes)}'
     def refuse(row):
         if row is None: return
         found = f'more fields than the header has in {where(row)}'
         check(False, file, found, 'a name for every column')
-    parse = _parser(rows, sep, quotes)
-    df = _parsed(rows, width, parse, refuse, sep, quotes, file)
+    parse = _row_parser(rows, sep, quotes)
+    df = _parsed_rows(rows, width, parse, refuse, sep, quotes, file)
     def texts(*columns):
         "As text, but for integers that say the same."
         integers = [c for c in columns if df[c].dtype.kind in 'iu']
-        again = [c for c in columns if c not in integers and _kinds(df[c]) != ['str']]
-        if integers and _untidy(rows, sep.encode()): again += integers
+        others = (c for c in columns if c not in integers)
+        again = [c for c in others if _kinds_of(df[c]) != ['str']]
+        if integers and _untidy_digits(rows, sep.encode()): again += integers
         new = parse(names=range(width), usecols=again, dtype=str) if again else {}
         return {c: df[c] for c in columns} | dict(new)
     return Table(file, names, len(df), df.__getitem__, where, texts)
@@ -330,8 +332,8 @@ def _lines_table(text: bytes, asked: dict, file: str) -> Table:
     check(not extra, told, list(extra.values()), 'None for `user item item …` lines')
     values, first = _parse_lines(text, file)
     found = 'lines of equally many fields that look like `user item rating …`'
-    check(not _is_table(values, first), file, found, _LINES + _AS_TABLE)
-    columns = dict(zip((asked['user'], asked['item']), _pairs(values, first)))
+    check(not _is_table(values, first), file, found, _LINE_FORM + _AS_TABLE)
+    columns = dict(zip((asked['user'], asked['item']), _line_pairs(values, first)))
     return _frame_table(pd.DataFrame(columns), file)
 
 # %% ../nbs/08_formats.ipynb #e781506f
@@ -353,12 +355,12 @@ def _check_format(sep, encoding, quoting) -> None:
 # %% ../nbs/08_formats.ipynb #ba91ed82
 _TYPED = re.compile('(.+):(token|float|token_seq|float_seq)')
 
-def _base(name) -> tuple:
+def _bare_name(name) -> tuple:
     "(name, type) of a column in RecBole's manner; the type is '' elsewhere."
     found = _TYPED.fullmatch(name) if isinstance(name, str) else None
     return found.groups() if found else (name, '')
 
-def _same(a, b) -> bool:
+def _is_same(a, b) -> bool:
     "Are two names equal, and not only as 1 and True are?"
     alike = all(isinstance(a, t) == isinstance(b, t) for t in (str, bool))
     return alike and a == b
@@ -366,7 +368,7 @@ def _same(a, b) -> bool:
 # %% ../nbs/08_formats.ipynb #d0f0137b
 def _where_named(names: list, bases: list, wanted) -> list[int]:
     "Positions of the columns called `wanted`, with or without a type."
-    at = [[j for j, n in enumerate(ns) if _same(n, wanted)] for ns in (names, bases)]
+    at = [[j for j, n in enumerate(ns) if _is_same(n, wanted)] for ns in (names, bases)]
     return at[0] or at[1]
 
 def _sought_column(names: list, bases: list, arg: str, wanted) -> list[int]:
@@ -379,9 +381,9 @@ def _sought_column(names: list, bases: list, arg: str, wanted) -> list[int]:
     return at or (_where_named(names, bases, f'{arg}_id') if usual else [])
 
 # %% ../nbs/08_formats.ipynb #e0ac7b3f
-def _roles(names: list, asked: dict, file: str = '', text=False) -> dict[str, int]:
+def _find_roles(names: list, asked: dict, file: str = '', text=False) -> dict[str, int]:
     "Where each argument's column is: there, once, and no other argument's."
-    bases, roles = [_base(n)[0] if text else n for n in names], {}
+    bases, roles = [_bare_name(n)[0] if text else n for n in names], {}
     shown = ', '.join(map(str, names[:20]))
     if len(names) > 20: shown += f', … ({len(names):,} in all)'
     for arg, wanted in asked.items():

@@ -19,10 +19,10 @@ from fastcore.basics import patch
 
 from .core import check, check_integer
 from .labels import (
-    _NUMBER, _column, _dates, _integers, _kinds, _plain, as_labels)
+    _NUMBER_TEXT, _as_column, _as_dates, _as_integers, _as_plain, _kinds_of, as_labels)
 
 # %% ../nbs/06_interactions.ipynb #04a5db68
-def _distinct(keys: np.ndarray) -> np.ndarray:
+def _sorted_set(keys: np.ndarray) -> np.ndarray:
     "Sorted distinct integers."
     # NumPy's `unique` hashes since 2.3; a stable sort is quick on ascending runs.
     keys = np.sort(keys, kind='stable')
@@ -44,7 +44,7 @@ def _from_keys(keys: np.ndarray, shape: tuple[int, int]) -> sp.csr_array:
     return y
 
 # %% ../nbs/06_interactions.ipynb #0568910b
-def _binary(x, arg: str) -> tuple[sp.csr_array, int]:
+def _binary_csr(x, arg: str) -> tuple[sp.csr_array, int]:
     "`x` as a sorted binary CSR array without duplicates, and how many were dropped."
     form = 'a two-dimensional scipy sparse matrix'
     check(sp.issparse(x) and x.ndim == 2, arg, type(x).__name__, form, TypeError)
@@ -58,7 +58,7 @@ def _binary(x, arg: str) -> tuple[sp.csr_array, int]:
     check(finite, arg, 'NaN or infinite entries', 'finite entries')
     check(not below, arg, f'{below} negative entries', 'entries ≥ 0')
     r, c = coo.row[v > 0].astype(np.int64), coo.col[v > 0].astype(np.int64)
-    keys = _distinct(r * m + c)
+    keys = _sorted_set(r * m + c)
     return _from_keys(keys, x.shape), len(r) - len(keys)
 
 # %% ../nbs/06_interactions.ipynb #aad48c7e
@@ -91,12 +91,12 @@ def _disjoint_parts(parts: dict, notes: list):
     seen = np.zeros(0, np.int64)
     for part, x in parts.items():
         if x is None and part != 'train': continue
-        x, dropped = _binary(x, part)
+        x, dropped = _binary_csr(x, part)
         if part == 'train': shape = x.shape
         check(x.shape == shape, part, x.shape, f'the shape of train, {shape}')
         if dropped: notes.append(f'{part}: dropped {dropped:,} duplicate pairs')
         x = _new_pairs(x, part, seen, notes)
-        seen = _distinct(np.concatenate([seen, _keys(x)]))
+        seen = _sorted_set(np.concatenate([seen, _keys(x)]))
         yield part, x
 
 # %% ../nbs/06_interactions.ipynb #d39fd930
@@ -237,14 +237,14 @@ def sha256(self: Interactions) -> str:
 _TIMES = 'a finite number or an ISO date in every row'
 _ZONE = r'[^T ]+[T ].*(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)'
 
-def _utc(col, arg: str):
+def _in_utc(col, arg: str):
     "datetimes as datetime64, those with a zone in UTC."
-    index = _dates(col, arg)
+    index = _as_dates(col, arg)
     if index.tz is not None: index = index.tz_convert('UTC').tz_localize(None)
     return index.to_numpy()
 
 # %% ../nbs/06_interactions.ipynb #429df065
-def _decimals(s, refuse: Callable) -> np.ndarray:
+def _decimal_times(s, refuse: Callable) -> np.ndarray:
     "Decimal texts as floats, as long as those that differ stay different."
     import pandas as pd
     values = pd.to_numeric(s, errors='coerce').to_numpy(float)
@@ -268,7 +268,7 @@ def _iso_times(s, refuse: Callable):
     import pandas as pd
     dates = pd.to_datetime(s, format='ISO8601', errors='coerce', utc=True)
     refuse(dates.isna().to_numpy(), '', _TIMES)
-    return _utc(dates, 'time')
+    return _in_utc(dates, 'time')
 
 # %% ../nbs/06_interactions.ipynb #d2bd5b94
 def _text_times(texts, refuse: Callable) -> np.ndarray:
@@ -276,9 +276,9 @@ def _text_times(texts, refuse: Callable) -> np.ndarray:
     import pandas as pd
     s = pd.Series(texts).str.strip()
     digits = s.str.fullmatch('[+-]?[0-9]+').all()
-    if digits: return _integers([int(v) for v in s], 'time')
-    number = s.str.fullmatch(_NUMBER).to_numpy(bool)
-    if number.all(): return _decimals(s, refuse)
+    if digits: return _as_integers([int(v) for v in s], 'time')
+    number = s.str.fullmatch(_NUMBER_TEXT).to_numpy(bool)
+    if number.all(): return _decimal_times(s, refuse)
     finer = s.str.contains(r'\.[0-9]{10}').to_numpy(bool)    # than nanoseconds
     iso = s.str.match('[0-9]{4}-[0-9]{2}').to_numpy(bool) & ~finer
     refuse(~iso if iso.any() else ~number, '', _TIMES)
@@ -301,16 +301,17 @@ def _numeric_times(col, kinds: list, refuse: Callable) -> np.ndarray:
 def _exact_times(col, arg: str, refuse: Callable) -> np.ndarray:
     "A plain column of one kind as times."
     import pandas as pd
-    kinds = _kinds(col)
+    kinds = _kinds_of(col)
     if kinds and set(kinds) <= {'date', 'datetime'}:
-        return _utc(pd.to_datetime(col) if 'date' in kinds else col, arg)
+        return _in_utc(pd.to_datetime(col) if 'date' in kinds else col, arg)
     if kinds == ['str'] and _all_dates(col): return _iso_times(col, refuse)
     if kinds == ['str']:
         ids, texts = pd.factorize(col)
         distinct = lambda bad, *rest: refuse(np.asarray(bad)[ids], *rest)
         return _text_times(texts, distinct)[ids]
     if kinds == ['int']:
-        return _integers(col.tolist(), arg) if col.dtype == object else col.to_numpy()
+        wide = col.dtype == object
+        return _as_integers(col.tolist(), arg) if wide else col.to_numpy()
     found = f'times of type {", ".join(kinds)}'
     check(set(kinds) <= {'int', 'float'}, arg, found, _TIMES, TypeError)
     return _numeric_times(col, kinds, refuse)
@@ -327,20 +328,20 @@ def as_times(
     A `ValueError` for missing, infinite and inexact ones, a `TypeError` for mixed types
     and those that are no times."""
     import pandas as pd
-    col = _column(values, arg)
+    col = _as_column(values, arg)
     def refuse(bad, what='', valid=_TIMES):
         if not bad.any(): return
         row = int(bad.argmax())
         found = f'{str(col.iloc[row])!r} in {where(row)}'
         check(False, arg, found + (what and f', {what}'), valid)
     refuse(col.isna().to_numpy(dtype=bool))
-    plain = _plain(col)
+    plain = _as_plain(col)
     if isinstance(plain.dtype, pd.CategoricalDtype):
         plain = plain.astype(plain.cat.categories.dtype)
     return _exact_times(plain, arg, refuse)
 
 # %% ../nbs/06_interactions.ipynb #4a25a2a7
-_LINES = 'lines `user item item …` of integers ≥ 0'
+_LINE_FORM = 'lines `user item item …` of integers ≥ 0'
 _AS_TABLE = ("; for `user item rating …` lines name the columns: "
              "pd.read_csv(path, sep=' ', names=['user', 'item', 'rating', 'time'])")
 
@@ -355,7 +356,7 @@ def _refuse_byte(text: bytes, bad: np.ndarray, zero: np.ndarray, file: str) -> N
     if not len(bad): return
     line = _line_at(text, bad.min())
     shown = text.split(b'\n')[line - 1][:60].decode(errors='replace').strip()
-    valid = _LINES + ' without leading zeros' * (bad.min() in zero) + _AS_TABLE
+    valid = _LINE_FORM + ' without leading zeros' * (bad.min() in zero) + _AS_TABLE
     check(False, file, f'{shown!r} in line {line}', valid)
 
 # %% ../nbs/06_interactions.ipynb #fc517a7a
@@ -369,9 +370,9 @@ def _parse_lines(text: bytes, file: str) -> tuple[np.ndarray, np.ndarray]:
     zero = starts[raw[starts] == 48]
     zero = zero[np.append(digit, False)[zero + 1]]
     _refuse_byte(text, np.flatnonzero(~blank & ~digit), zero, file)
-    check(len(starts) > 0, file, 'an empty file', _LINES)
+    check(len(starts) > 0, file, 'an empty file', _LINE_FORM)
     values = np.fromstring(text, np.int64, sep=' ')   # nothing but digits and blanks
-    valid = _LINES + ' < 2**63 - 1'
+    valid = _LINE_FORM + ' < 2**63 - 1'
     check(values.max() < 2**63 - 1, file, 'an id beyond 64 bits', valid)
     line = np.searchsorted(np.flatnonzero(raw == 10), starts)
     return values, np.concatenate([[True], line[1:] != line[:-1]])
@@ -388,11 +389,11 @@ def _is_table(values: np.ndarray, first: np.ndarray) -> bool:
     return len(users) >= 10 and (any(ratings) or any(times))
 
 # %% ../nbs/06_interactions.ipynb #f37c5d7f
-def _pairs(values: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _line_pairs(values: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "(users, items), one entry a pair."
     users = values[first][np.cumsum(first) - 1]
     return users[~first], values[~first]
 
 def _read_lines(path: Path) -> tuple[np.ndarray, np.ndarray]:
     "(users, items) of a `user item item …` file, one entry a pair, duplicates kept."
-    return _pairs(*_parse_lines(path.read_bytes(), str(path)))
+    return _line_pairs(*_parse_lines(path.read_bytes(), str(path)))

@@ -14,27 +14,27 @@ import numpy as np
 from .core import check
 
 # %% ../nbs/05_labels.ipynb #2d7c5a6d
-def _untyped(values) -> np.ndarray:
+def _untyped_array(values) -> np.ndarray:
     "An array of the objects themselves; NumPy's text types would drop trailing zeros."
     out = np.empty(len(values), object)
     out[:] = list(values)
     return out
 
-def _column(values, arg: str):
+def _as_column(values, arg: str):
     "A list, array, Index or Series as a Series in which no value has changed its type."
     import pandas as pd
     if isinstance(values, (list, tuple, range)):
-        return pd.Series(_untyped(values), dtype=object)
+        return pd.Series(_untyped_array(values), dtype=object)
     array = hasattr(values, 'dtype') and hasattr(values, '__len__')
     check(array, arg, type(values).__name__, 'an array or list of labels', TypeError)
     shape = np.shape(values)
     check(len(shape) == 1, arg, f'labels of shape {shape}', 'labels in one dimension')
     if isinstance(values.dtype, np.dtype) and values.dtype.kind in 'USTO':
-        return pd.Series(_untyped(values), dtype=object)
+        return pd.Series(_untyped_array(values), dtype=object)
     return values if isinstance(values, pd.Series) else pd.Series(values)
 
 # %% ../nbs/05_labels.ipynb #6c114058
-def _plain(col):
+def _as_plain(col):
     "A Series without missing values, a nullable or Arrow type made a plain one."
     import pandas as pd
     if isinstance(col.dtype, pd.ArrowDtype):
@@ -58,7 +58,7 @@ def _kind_of_type(t: type) -> str:
     return next(found, t.__name__)
 
 # %% ../nbs/05_labels.ipynb #1938bf2d
-def _kinds(col) -> list[str]:
+def _kinds_of(col) -> list[str]:
     "The kinds of values in a plain Series that is no category."
     import pandas as pd
     d = col.dtype
@@ -69,7 +69,7 @@ def _kinds(col) -> list[str]:
     return [_NUMPY.get(d.kind, str(d)) if isinstance(d, np.dtype) else str(d)]
 
 # %% ../nbs/05_labels.ipynb #ed157f10
-def _whole(values: np.ndarray, arg: str) -> np.ndarray:
+def _whole_floats(values: np.ndarray, arg: str) -> np.ndarray:
     "Distinct floats as the integers they stand for."
     limit = 2. ** (np.finfo(values.dtype).nmant + 1)
     with np.errstate(invalid='ignore'):
@@ -79,13 +79,13 @@ def _whole(values: np.ndarray, arg: str) -> np.ndarray:
     check(not bad.any(), arg, found, valid)
     return values.astype(np.int64)
 
-def _floats(col) -> np.ndarray:
+def _as_floats(col) -> np.ndarray:
     "Untyped floats in the narrowest of their types."
     types = map(np.dtype, set(map(type, col)))
     return np.array(col.tolist(), min(types))
 
 # %% ../nbs/05_labels.ipynb #34a6e386
-def _integers(values: list, arg: str) -> np.ndarray:
+def _as_integers(values: list, arg: str) -> np.ndarray:
     "Python integers as an array of 64 bits."
     low, high = min(values), max(values)
     fits = -2**63 <= low and high < (2**63 if low < 0 else 2**64)
@@ -93,15 +93,15 @@ def _integers(values: list, arg: str) -> np.ndarray:
     check(fits, arg, found, 'integers that fit into int64 or uint64, or text')
     return np.array([int(v) for v in values], np.int64 if high < 2**63 else np.uint64)
 
-def _texts(values: list, arg: str) -> np.ndarray:
+def _as_texts(values: list, arg: str) -> np.ndarray:
     "Text labels. Half a surrogate pair is no text, and could not be saved."
     try: ''.join(values).encode()
     except UnicodeEncodeError as e:
         check(False, arg, ascii(e.object[e.start]), 'text that UTF-8 can write')
-    return _untyped([str(v) for v in values])
+    return _untyped_array([str(v) for v in values])
 
 # %% ../nbs/05_labels.ipynb #e728c868
-def _dates(values, arg: str):
+def _as_dates(values, arg: str):
     "A Series of datetimes as an Index of one type."
     import pandas as pd
     if values.dtype == object:
@@ -113,28 +113,28 @@ def _dates(values, arg: str):
         check(False, arg, found, 'times of one kind and zone')
 
 # %% ../nbs/05_labels.ipynb #b762a675
-def _exact(labels, kind: str, arg: str) -> np.ndarray:
+def _exact_labels(labels, kind: str, arg: str) -> np.ndarray:
     "Distinct labels, an Index of one kind, as an array that holds them exactly."
-    if kind == 'str': return _texts(labels.tolist(), arg)
-    if kind == 'bytes': return _untyped([bytes(v) for v in labels])
+    if kind == 'str': return _as_texts(labels.tolist(), arg)
+    if kind == 'bytes': return _untyped_array([bytes(v) for v in labels])
     if labels.dtype != object: return labels.to_numpy()
-    if kind == 'int': return _integers(labels.tolist(), arg)
+    if kind == 'int': return _as_integers(labels.tolist(), arg)
     return np.array(labels.tolist(), bool)
 
-def _ascending(ids: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _in_ascending(ids: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Labels in ascending order, ids renumbered with them."
     order = np.argsort(labels, kind='stable')
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     return rank[ids], labels[order]
 
-def _used(ids: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _used_labels(ids: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Without the labels that no row has."
     there = np.bincount(ids, minlength=len(labels)) > 0
     return (np.cumsum(there) - 1)[ids], labels[there]
 
 # %% ../nbs/05_labels.ipynb #568dca28
-def _numbered(col):
+def _row_numbers(col):
     "(number of each row, distinct values) in order of appearance."
     import pandas as pd
     zero = col.dtype == object and isinstance(col.iloc[0], str) and '\0' in ''.join(col)
@@ -144,7 +144,7 @@ def _numbered(col):
     return np.array(ids), pd.Index(list(number), dtype=object)
 
 # %% ../nbs/05_labels.ipynb #4908a431
-def _missing(col, arg: str, where: Callable | None) -> None:
+def _refuse_missing(col, arg: str, where: Callable | None) -> None:
     "Refuse missing values."
     missing = col.isna().to_numpy(dtype=bool)
     if not missing.any(): return
@@ -156,7 +156,7 @@ def _missing(col, arg: str, where: Callable | None) -> None:
 # %% ../nbs/05_labels.ipynb #ddb4103d
 def _one_kind(col, arg: str) -> str | None:
     "The kind of the labels in a plain Series; None if there are none."
-    kinds = _kinds(col)
+    kinds = _kinds_of(col)
     found = f'labels of mixed types {", ".join(kinds)}'
     valid = 'labels of one type (try .astype(str))'
     check(len(kinds) <= 1, arg, found, valid, TypeError)
@@ -178,20 +178,20 @@ def encode(
     for labels of several kinds, or of none of ours.
     """
     import pandas as pd
-    col = _column(values, arg)
-    _missing(col, arg, where)
-    col = _plain(col)
+    col = _as_column(values, arg)
+    _refuse_missing(col, arg, where)
+    col = _as_plain(col)
     if isinstance(col.dtype, pd.CategoricalDtype):
         ids, labels = encode(pd.Series(col.cat.categories), arg, where)
-        return _used(ids[col.cat.codes.to_numpy()], labels)
+        return _used_labels(ids[col.cat.codes.to_numpy()], labels)
     kind = _one_kind(col, arg)
-    if kind is None: return np.zeros(0, np.int64), _untyped([])
-    if col.dtype == object and kind == 'datetime': col = pd.Series(_dates(col, arg))
-    if col.dtype == object and kind == 'float': col = pd.Series(_floats(col))
-    ids, labels = _numbered(col)
-    if kind == 'float': exact = _whole(labels.to_numpy().astype(col.dtype), arg)
-    else: exact = _exact(labels, kind, arg)
-    return _ascending(ids, exact)
+    if kind is None: return np.zeros(0, np.int64), _untyped_array([])
+    if col.dtype == object and kind == 'datetime': col = pd.Series(_as_dates(col, arg))
+    if col.dtype == object and kind == 'float': col = pd.Series(_as_floats(col))
+    ids, labels = _row_numbers(col)
+    if kind == 'float': exact = _whole_floats(labels.to_numpy().astype(col.dtype), arg)
+    else: exact = _exact_labels(labels, kind, arg)
+    return _in_ascending(ids, exact)
 
 # %% ../nbs/05_labels.ipynb #a8f8c86b
 def as_labels(
@@ -222,41 +222,41 @@ def label_kind(
 # %% ../nbs/05_labels.ipynb #c3c8370b
 # how programs write a missing value, in lower case
 _NOBODY = 'na', 'n/a', '<na>', '#n/a', 'nan', 'null', 'none', 'nil', '-', '?'
-_NUMBER = r'[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?'
-_WHOLE = r'-?[1-9][0-9]*|0'
+_NUMBER_TEXT = r'[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?'
+_INT_TEXT = r'-?[1-9][0-9]*|0'
 
-def _spoiled(s, refuse: Callable) -> np.ndarray:
+def _spoiled_integers(s, refuse: Callable) -> np.ndarray:
     "Texts such as 17.0 as the integers they were."
     valid = 'text, or integers in all their digits'
-    integer = s.str.fullmatch(_WHOLE).to_numpy(bool)
-    whole = s.str.fullmatch(rf'(?:{_WHOLE})\.0').to_numpy(bool)
+    integer = s.str.fullmatch(_INT_TEXT).to_numpy(bool)
+    whole = s.str.fullmatch(rf'(?:{_INT_TEXT})\.0').to_numpy(bool)
     refuse(~whole & ~integer, 'a fractional or huge number', valid)
     refuse(integer, 'an integer among decimal fractions', valid)
     values = [int(v[:-2]) for v in s]
     huge = np.array([abs(v) >= 2**53 for v in values])
     refuse(huge, 'a fractional or huge number', valid)
-    return _integers(values, '')
+    return _as_integers(values, '')
 
 # %% ../nbs/05_labels.ipynb #793c69aa
-def _meaning(names, refuse: Callable) -> np.ndarray:
+def _field_labels(names, refuse: Callable) -> np.ndarray:
     "Distinct fields of a column as labels: integers, or the texts themselves."
     import pandas as pd
     texts = np.empty(len(names), object)
     texts[:] = names.tolist()
     s = pd.Series(names).str.strip()
     if s.nunique() < len(s): return texts
-    number = s.str.fullmatch(_NUMBER).to_numpy(bool)
+    number = s.str.fullmatch(_NUMBER_TEXT).to_numpy(bool)
     nobody = s.str.lower().isin(_NOBODY).to_numpy(bool)
     if number.any() and (number | nobody).all():
         refuse(nobody, 'no number in a column of numbers', 'a label in every row')
     if not number.all(): return texts
-    if s.str.fullmatch(_WHOLE).all():
+    if s.str.fullmatch(_INT_TEXT).all():
         values = [int(v) for v in s]
         low, high = min(values), max(values)
         fits = -2**63 <= low and high < (2**63 if low < 0 else 2**64)
-        return _integers(values, '') if fits else texts
+        return _as_integers(values, '') if fits else texts
     zero, digits = s.str.fullmatch('[+-]?0[0-9].*'), s.str.fullmatch('[+-]?[0-9]+')
-    return texts if zero.any() or digits.all() else _spoiled(s, refuse)
+    return texts if zero.any() or digits.all() else _spoiled_integers(s, refuse)
 
 # %% ../nbs/05_labels.ipynb #21dce7ad
 def _text_labels(col, arg: str, where: Callable, token: bool) -> tuple:
@@ -269,13 +269,13 @@ def _text_labels(col, arg: str, where: Callable, token: bool) -> tuple:
         check(False, arg, f'{col.iloc[row]!r}, {what}, in {where(row)}', valid)
     refuse(np.asarray(names == ''), 'an empty field', 'a label in every row')
     if token: return encode(col, arg, where)
-    mine, labels = encode(_meaning(names, refuse), arg)
+    mine, labels = encode(_field_labels(names, refuse), arg)
     return mine[ids], labels
 
 # %% ../nbs/05_labels.ipynb #193f95e5
-def _labels(col, arg: str, where: Callable, text: bool = False, token: bool = False):
+def _id_labels(col, arg: str, where: Callable, text: bool = False, token: bool = False):
     "(ids, labels) of a column, checked; from a `text` file, which may say `token`."
-    fields = text and (token or _kinds(col) == ['str'])
+    fields = text and (token or _kinds_of(col) == ['str'])
     if fields: ids, labels = _text_labels(col.astype(str), arg, where, token)
     else: ids, labels = encode(col, arg, where)
     negative = labels[labels < 0] if labels.dtype.kind == 'i' else labels[:0]
@@ -286,23 +286,24 @@ def _labels(col, arg: str, where: Callable, text: bool = False, token: bool = Fa
     return ids, labels
 
 # %% ../nbs/05_labels.ipynb #be695217
-def _sought(wanted, arg: str):
+def _sought_labels(wanted, arg: str):
     "One label or several as a Series, and their kind; None if there is none."
     import pandas as pd
     single = _kind_of_type(type(wanted)) in (*KINDS, 'float')
-    col = _column([wanted] if single else wanted, arg)
+    col = _as_column([wanted] if single else wanted, arg)
     check(not col.isna().any(), arg, 'a missing value', 'labels', TypeError)
-    col = _plain(col)
+    col = _as_plain(col)
     if isinstance(col.dtype, pd.CategoricalDtype):
         names = pd.Series(col.cat.categories)
-        col = pd.Series(_untyped(names[col.cat.codes]), dtype=object)
+        col = pd.Series(_untyped_array(names[col.cat.codes]), dtype=object)
     return col, _one_kind(col, arg) if len(col) else None
 
 # %% ../nbs/05_labels.ipynb #b0295812
-def _positions(col, labels: np.ndarray, kind: str, arg: str) -> np.ndarray:
+def _label_positions(col, labels: np.ndarray, kind: str, arg: str) -> np.ndarray:
     "Where values stand among labels of the same kind; -1 where they do not."
     import pandas as pd
-    if kind == 'datetime': return pd.DatetimeIndex(labels).get_indexer(_dates(col, arg))
+    if kind == 'datetime':
+        return pd.DatetimeIndex(labels).get_indexer(_as_dates(col, arg))
     values = pd.Index(col.tolist(), dtype=object)   # int64 among uint64 would be floats
     return pd.Index(labels, dtype=object).get_indexer(values)
 
@@ -319,7 +320,7 @@ def label_ids(
     A `TypeError` for labels of another type than the log's, a `ValueError` for unknown
     ones.
     """
-    col, kind = _sought(wanted, arg)
+    col, kind = _sought_labels(wanted, arg)
     if kind is None: return np.zeros(0, np.int64)
     labels = np.arange(n) if labels is None else labels
     ours = label_kind(labels)
@@ -327,7 +328,7 @@ def label_ids(
     found = f'{col.iloc[0]!r} of type {kind}'
     valid = f'labels of type {ours}, as the log has, {such}'
     check(kind == ours, arg, found, valid, TypeError)
-    ids = _positions(col, labels, kind, arg)
+    ids = _label_positions(col, labels, kind, arg)
     unknown = col[ids < 0][:3].tolist()
     check(not unknown, arg, unknown, f'labels of the data, {such}')
     return ids.astype(np.int64)
@@ -353,20 +354,20 @@ def _pack_dates(labels: np.ndarray) -> dict:
     return dict(type=str(index.dtype), values=index.asi8.tolist())
 
 # %% ../nbs/05_labels.ipynb #b8a33be5
-def _zoned(values: list, dtype) -> np.ndarray:
+def _zoned_times(values: list, dtype) -> np.ndarray:
     "Timestamps of a time zone."
     import pandas as pd
     index = pd.DatetimeIndex(np.array(values, np.int64).view(f'M8[{dtype.unit}]'))
-    return _untyped(index.tz_localize('UTC').tz_convert(dtype.tz))
+    return _untyped_array(index.tz_localize('UTC').tz_convert(dtype.tz))
 
 # %% ../nbs/05_labels.ipynb #7ee15960
-def _unpack(kind: str, values: list) -> np.ndarray:
+def _unpacked_labels(kind: str, values: list) -> np.ndarray:
     "The labels of a type; any exception if they are not."
     import pandas as pd
-    if kind == 'bytes': return _untyped([v.encode('latin-1') for v in values])
-    if kind == 'str': return _untyped([v + '' for v in values])
+    if kind == 'bytes': return _untyped_array([v.encode('latin-1') for v in values])
+    if kind == 'str': return _untyped_array([v + '' for v in values])
     dtype = pd.api.types.pandas_dtype(kind)
-    if isinstance(dtype, pd.DatetimeTZDtype): return _zoned(values, dtype)
+    if isinstance(dtype, pd.DatetimeTZDtype): return _zoned_times(values, dtype)
     ours = isinstance(dtype, np.dtype) and dtype.kind in 'biuM'
     plain = {type(v) for v in values} <= {bool if dtype.kind == 'b' else int}
     if not (ours and plain): raise TypeError
@@ -388,7 +389,7 @@ def unpack_labels(
     fine = isinstance(kind, str) and isinstance(values, list)
     check(fine, arg, f'a {type(packed).__name__}', 'labels as pack_labels writes them')
     check(len(values) == n, arg, f'{len(values)} labels', f'{n} labels')
-    try: labels = _unpack(kind, values)
+    try: labels = _unpacked_labels(kind, values)
     except Exception as e:
         found = f'values that are not of type {kind!r:.40}'
         raise ValueError(f'{arg}: found {found}') from e

@@ -17,13 +17,13 @@ import numpy as np
 
 from .core import check, check_integer, check_number
 from .formats import (   # noqa: F401
-    KINDS, MAX_COLUMNS, MAX_GROWTH, MAX_LINE, QUOTING, SMALL, TEXT, Table, _base,
-    _bounded, _check_format, _contents, _damaged, _frame_table, _kind, _line_of,
-    _lines_table, _not_too_wide, _roles, _text, _text_table)
+    KINDS, MAX_COLUMNS, MAX_GROWTH, MAX_LINE, QUOTING, SMALL, TEXT, Table, _bare_name,
+    _check_format, _clean_text, _file_contents, _file_kind, _find_roles, _frame_table,
+    _line_of, _lines_table, _not_too_wide, _raise_damaged, _refuse_bomb, _text_table)
 from .interactions import Interactions, _from_keys, as_times
-from .labels import _WHOLE, _kinds, _labels
+from .labels import _INT_TEXT, _kinds_of, _id_labels
 from .worlds import (
-    _dense, _distinct_rows, _k_core, _rating_notes, _time_notes)
+    _no_gaps, _distinct_rows, _k_core, _rating_notes, _time_notes)
 
 # %% ../nbs/09_readers.ipynb #d16cf7b4
 _all_ = ['MAX_COLUMNS', 'MAX_LINE', 'MAX_GROWTH', 'SMALL', 'TEXT', 'KINDS', 'QUOTING',
@@ -105,7 +105,7 @@ def _parquet_part(source, size: int, wanted: Callable, file: str, said: dict):
     "The wanted columns of a parquet file as an Arrow table; its path has `said` more."
     pa, pq = _pyarrow(file)
     try: part = pq.ParquetFile(source)
-    except Exception as e: _damaged(file, '.parquet', e)
+    except Exception as e: _raise_damaged(file, '.parquet', e)
     schema = part.schema_arrow
     _not_too_wide(len(schema.names) + len(said), file)
     columns = wanted([*schema.names, *said])
@@ -113,12 +113,12 @@ def _parquet_part(source, size: int, wanted: Callable, file: str, said: dict):
     groups = sum(meta.row_group(g).total_byte_size for g in range(meta.num_row_groups))
     grown = max(8 * meta.num_rows * len(columns), groups)
     found = f'{size:,} bytes with {meta.num_rows:,} rows that become {grown:,} bytes'
-    _bounded(grown, size, file, found)
+    _refuse_bomb(grown, size, file, found)
     own = [n for n in columns if n not in said]
     texts = [n for n in own if schema.field(n).type in (pa.string(), pa.binary())]
     try:   # each text is held once
         table = pq.ParquetFile(source, read_dictionary=texts).read(columns=own)
-    except Exception as e: _damaged(file, '.parquet', e)
+    except Exception as e: _raise_damaged(file, '.parquet', e)
     for n in columns:
         if n not in said: continue
         check(said[n] != _NO_VALUE, file, 'a path without a value', f'a value of {n}')
@@ -145,7 +145,7 @@ def _said_by_path(folder: Path, parts: list[Path]) -> list[dict]:
         said.append({unquote(k): unquote(v) for k, v in pairs})
     for k in set().union(*said):
         values = {d[k] for d in said if k in d} - {_NO_VALUE}
-        whole = all(re.fullmatch(_WHOLE, v) and abs(int(v)) < 2**63 for v in values)
+        whole = all(re.fullmatch(_INT_TEXT, v) and abs(int(v)) < 2**63 for v in values)
         if whole: said = [d | {k: int(d[k])} if d.get(k) in values else d for d in said]
     return said
 
@@ -164,7 +164,7 @@ def _folder_table(folder: Path, wanted: Callable) -> Table:
     return _arrow_table(pa.concat_tables(tables), str(folder))
 
 # %% ../nbs/09_readers.ipynb #38d9a436
-def _ratings(col, arg: str, where: Callable) -> np.ndarray:
+def _as_ratings(col, arg: str, where: Callable) -> np.ndarray:
     "A numeric column as float64, checked."
     import pandas as pd
     values = col.astype(str) if isinstance(col.dtype, pd.CategoricalDtype) else col
@@ -186,28 +186,28 @@ def _not_below_zero(ratings, least: float | None, arg: str, where: Callable) -> 
     check(False, arg, found, valid)
 
 # %% ../nbs/09_readers.ipynb #da05ba4b
-def _unused(kind: str, **options) -> None:
+def _no_options(kind: str, **options) -> None:
     "Refuse options that mean nothing here."
     for k, v in options.items(): check(v is None, k, v, f'None for {kind}')
 
 # %% ../nbs/09_readers.ipynb #09c65e4f
 def _file_table(path: Path, asked: dict, wanted, sep, encoding, quoting) -> tuple:
     "(table, name) of a file."
-    file, data, (stem, kind) = str(path), None, _kind(path.name)
-    if path.suffix.lower() in ('.gz', '.zip'): data, stem, kind = _contents(path)
+    file, data, (stem, kind) = str(path), None, _file_kind(path.name)
+    if path.suffix.lower() in ('.gz', '.zip'): data, stem, kind = _file_contents(path)
     valid = f'a file ending in {", ".join(KINDS)}, or with .gz or .zip behind; or sep=…'
     check(kind in KINDS or sep is not None, 'src', path.name, valid)
     if kind == '.parquet':
-        _unused(kind, sep=sep, encoding=encoding, quoting=quoting)
+        _no_options(kind, sep=sep, encoding=encoding, quoting=quoting)
         size = path.stat().st_size if data is None else len(data)
         source = path if data is None else io.BytesIO(data)
         return _parquet_table(source, size, wanted, file), stem
-    text = _text(path.read_bytes() if data is None else data, encoding, file)
+    text = _clean_text(path.read_bytes() if data is None else data, encoding, file)
     if kind in ('.jsonl', '.ndjson'):
-        _unused(kind, sep=sep, quoting=quoting)
+        _no_options(kind, sep=sep, quoting=quoting)
         return _json_table(text, file), stem
     if kind == '.txt' and sep is None:
-        _unused(kind, quoting=quoting)
+        _no_options(kind, quoting=quoting)
         return _lines_table(text, asked, file), stem
     sep = sep or TEXT[kind]
     return _text_table(text, sep, quoting, sep != '\t', file), stem
@@ -217,13 +217,13 @@ def _open_source(src, asked: dict, sep, encoding, quoting) -> tuple[Table, str]:
     "(table, name) of whatever holds a log."
     if not isinstance(src, (str, os.PathLike)):
         table = _in_memory(src)
-        _unused('a table in memory', sep=sep, encoding=encoding, quoting=quoting)
+        _no_options('a table in memory', sep=sep, encoding=encoding, quoting=quoting)
         return table, 'data'
     path = Path(src)
     def wanted(names):
-        return [names[j] for j in _roles(names, asked, str(path)).values()]
+        return [names[j] for j in _find_roles(names, asked, str(path)).values()]
     if path.is_dir():
-        _unused('a folder', sep=sep, encoding=encoding, quoting=quoting)
+        _no_options('a folder', sep=sep, encoding=encoding, quoting=quoting)
         return _folder_table(path, wanted), path.name
     if not path.is_file(): raise FileNotFoundError(f'src: found no file {path}')
     try: return _file_table(path, asked, wanted, sep, encoding, quoting)
@@ -259,17 +259,18 @@ def _label_columns(table: Table, roles: dict) -> list[tuple[np.ndarray, np.ndarr
     "(id of each row, labels) of users and of items."
     at, text = [roles['user'], roles['item']], table.texts is not None
     cols = table.texts(*at) if text else {j: table.column(j) for j in at}
-    fields = text and all(_kinds(cols[j]) == ['str'] for j in at)
+    fields = text and all(_kinds_of(cols[j]) == ['str'] for j in at)
     if fields: _no_header(table, roles, cols)
     names = [table.columns[j] for j in at]
-    return [_labels(cols[j], table.named(n), table.where, text, _base(n)[1] == 'token')
-            for j, n in zip(at, names)]
+    tokens = [_bare_name(n)[1] == 'token' for n in names]
+    return [_id_labels(cols[j], table.named(n), table.where, text, token)
+            for j, n, token in zip(at, names, tokens)]
 
 # %% ../nbs/09_readers.ipynb #23ed6514
 def _rating_column(table: Table, at: int, least: float | None) -> np.ndarray:
     "Ratings, of which some are high enough."
     arg = table.named(table.columns[at])
-    ratings = _ratings(table.column(at), arg, table.where)
+    ratings = _as_ratings(table.column(at), arg, table.where)
     _not_below_zero(ratings, least, arg, table.where)
     some = least is None or ratings.max() >= least
     check(some, 'min_rating', least, f'at most the largest rating, {ratings.max():g}')
@@ -307,7 +308,7 @@ class _Rows(NamedTuple):
 # %% ../nbs/09_readers.ipynb #71b00504
 def _read_rows(table: Table, asked: dict, min_rating: float | None) -> _Rows:
     "The columns that were asked for."
-    roles = _roles(table.columns, asked, table.file, table.texts is not None)
+    roles = _find_roles(table.columns, asked, table.file, table.texts is not None)
     some = table.size > 0
     check(some, table.file or 'src', 'a table without rows', 'at least one interaction')
     (u, users), (i, items) = _label_columns(table, roles)
@@ -328,7 +329,7 @@ def _rows_that_count(rows: _Rows, min_rating, k_core: int, keep: str) -> tuple:
 
 def _as_log(rows: _Rows, kept: np.ndarray, notes: list, name: str) -> Log:
     "The rows that are kept, ids without gaps, pairs in ascending order."
-    (u, old_users), (i, old_items) = _dense(rows.user[kept]), _dense(rows.item[kept])
+    (u, old_users), (i, old_items) = map(_no_gaps, (rows.user[kept], rows.item[kept]))
     users, items = rows.users[old_users], rows.items[old_items]
     keys = u * len(items) + i
     order, time = np.argsort(keys), None

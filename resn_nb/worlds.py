@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from fastcore.basics import patch
 
 from .core import check, check_integer, check_number
-from .interactions import Interactions, _distinct, _from_keys, _keys
+from .interactions import Interactions, _sorted_set, _from_keys, _keys
 
 # %% ../nbs/07_worlds.ipynb #6dfb401b
 def _distinct_rows(keys, when, ratings, least: float | None, keep: str) -> tuple:
@@ -39,7 +39,7 @@ def _k_core(u: np.ndarray, i: np.ndarray, k: int) -> np.ndarray:
         if (new == keep).all(): return keep
         keep = new
 
-def _dense(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _no_gaps(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "`ids` renumbered without gaps, in ascending order, and the old id of each new one."
     there = np.bincount(ids) > 0
     return (np.cumsum(there) - 1)[ids], np.flatnonzero(there)
@@ -88,7 +88,7 @@ def _check_shares(valid: float, test: float, seed: int) -> None:
     check(both < 1, 'valid + test', both, 'a share below 1')
     check_integer('seed', seed)
 
-def _times(x: Interactions, keys: np.ndarray) -> np.ndarray | None:
+def _times_of(x: Interactions, keys: np.ndarray) -> np.ndarray | None:
     "Times of the ascending pairs `keys`; None unless all are known, as train's are."
     if x.time is None: return None
     known = _keys(x.train)
@@ -96,7 +96,7 @@ def _times(x: Interactions, keys: np.ndarray) -> np.ndarray | None:
     return x.time[at] if (known[at] == keys).all() else None
 
 # %% ../nbs/07_worlds.ipynb #d2317e0e
-def _parted(
+def _dealt_anew(
     x: Interactions,
     keys: np.ndarray,          # all pairs of `x`, ascending
     part: np.ndarray,          # of each pair: 0 train, 1 valid, 2 test
@@ -113,7 +113,7 @@ def _parted(
         note = f'valid: a share of {valid:g} took no interaction'
         x = replace(x, notes=(*x.notes, note))
     parts = dict(train=tr, valid=va if some[1] else None, test=te if some[2] else None)
-    return replace(x, **parts, time=_times(x, keys[part == 0]), paradigm=paradigm)
+    return replace(x, **parts, time=_times_of(x, keys[part == 0]), paradigm=paradigm)
 
 # %% ../nbs/07_worlds.ipynb #9fa4cb96
 def split_common(
@@ -130,7 +130,7 @@ def split_common(
     p = np.random.default_rng(seed).permutation(len(keys))
     a, b = round(test * len(keys)), round((test + valid) * len(keys))
     part[p[:a]], part[p[a:b]] = 2, 1
-    return _parted(x, keys, part, 'common', (valid, test))
+    return _dealt_anew(x, keys, part, 'common', (valid, test))
 
 # %% ../nbs/07_worlds.ipynb #1418a810
 def _rank_within(group: np.ndarray, seed: int) -> np.ndarray:
@@ -142,7 +142,7 @@ def _rank_within(group: np.ndarray, seed: int) -> np.ndarray:
     rank[order] = np.arange(len(group)) - np.repeat(np.cumsum(size) - size, size)
     return rank
 
-def _level(share: float, m: int, seed: int):
+def _item_level(share: float, m: int, seed: int):
     "Pairs that each of `m` items is to give, if `share` is their mean number."
     if share >= 1: return int(share)
     return np.random.default_rng([seed, 1]).random(m) < share   # one, from some
@@ -163,16 +163,16 @@ def split_debiased(
     items = keys % x.n_items
     size = np.bincount(items, minlength=x.n_items)
     m = (size > 0).sum()
-    level = _level((test + valid) * len(keys) / max(m, 1), x.n_items, seed)
+    level = _item_level((test + valid) * len(keys) / max(m, 1), x.n_items, seed)
     held = np.minimum(level, np.maximum(size - keep, 0))
     n_test = np.round(held * (test / (test + valid) if test else 0)).astype(int)
     rank = _rank_within(items, seed)
     part = np.where(rank < n_test[items], 2, np.where(rank < held[items], 1, 0))
     room = f' of {m:,} items, each of which keeps {keep}'
-    return _parted(x, keys, part, 'debiased', (valid, test), room)
+    return _dealt_anew(x, keys, part, 'debiased', (valid, test), room)
 
 # %% ../nbs/07_worlds.ipynb #72433950
-def _tied(t: np.ndarray, order: np.ndarray, cuts) -> list[str]:
+def _tied_cuts(t: np.ndarray, order: np.ndarray, cuts) -> list[str]:
     "Notes of the `cuts` of times `t`, sorted by `order`, that fall among equal times."
     notes = []
     for k in sorted({c for c in cuts if 0 < c < len(t)}):
@@ -218,8 +218,8 @@ def split_temporal(
     cuts = n - round((test + valid) * n), n - round(test * n)
     part[order[cuts[0]:]] = 1
     part[order[cuts[1]:]] = 2
-    s = _parted(x, _keys(x.train), part, 'temporal', (valid, test))
-    notes = *s.notes, *_tied(t, order, cuts), *_new_users(s, (valid, test))
+    s = _dealt_anew(x, _keys(x.train), part, 'temporal', (valid, test))
+    notes = *s.notes, *_tied_cuts(t, order, cuts), *_new_users(s, (valid, test))
     return replace(s, notes=notes)
 
 # %% ../nbs/07_worlds.ipynb #36818508
@@ -249,7 +249,7 @@ def merged(self: Interactions) -> Interactions:   # popularity is counted anew
     if self.valid is None: return self
     keys = _pool(replace(self, test=None))
     train = _from_keys(keys, self.train.shape)
-    return replace(self, train=train, valid=None, time=_times(self, keys))
+    return replace(self, train=train, valid=None, time=_times_of(self, keys))
 
 # %% ../nbs/07_worlds.ipynb #fdd4a41a
 def _check_ids(arg: str, ids, n: int) -> np.ndarray:
@@ -293,7 +293,7 @@ class World:
         n, m = len(self.theta), len(self.phi)
         u = np.repeat(np.arange(n), rng.poisson(impressions))
         drawn = np.searchsorted(np.cumsum(exposure), rng.random(len(u)))
-        keys = _distinct(u * m + np.minimum(drawn, m - 1))   # one answer to an item
+        keys = _sorted_set(u * m + np.minimum(drawn, m - 1))   # one answer to an item
         return keys[rng.random(len(keys)) < self.preference(keys // m, keys % m)]
 
 # %% ../nbs/07_worlds.ipynb #191ed01d
@@ -343,7 +343,7 @@ def observe(
     return x.retest('uniform').hold_out(valid / (1 - test), seed)
 
 # %% ../nbs/07_worlds.ipynb #f24266f5
-def _world(n, m, alpha, per_user, factors, merit, rng) -> World:
+def _drawn_world(n, m, alpha, per_user, factors, merit, rng) -> World:
     "A world of `n` users and `m` items; the rest as for `simulate`."
     theta = rng.normal(size=(n, factors)).astype(np.float32)
     phi = rng.normal(size=(m, factors)).astype(np.float32)
@@ -378,5 +378,5 @@ def simulate(
     check(paradigm in kinds, 'paradigm', paradigm, 'common, debiased or uniform')
     _check_shares(valid, test, seed)
     rng = np.random.default_rng(seed)
-    w = _world(n_users, n_items, alpha, per_user, factors, merit, rng)
+    w = _drawn_world(n_users, n_items, alpha, per_user, factors, merit, rng)
     return observe(w, rng, paradigm, seed, valid, test)
