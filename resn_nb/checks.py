@@ -42,7 +42,7 @@ def check_method(
     # on a CPU: a GPU's sums have no order
     train = lambda resume=False, **more: Trainer(plan(), data, **more).run(resume)
     a = train()
-    _check_training(a, train())
+    _check_twice(a, train())
     with tempfile.TemporaryDirectory() as dir:
         _check_resuming(a, Path(dir), train)
         brought = None if isinstance(method, str) else method
@@ -50,34 +50,35 @@ def check_method(
     _check_gradients(data, plan())
     return a
 
-# %% ../nbs/44_checks.ipynb #95992c29
-def _same_factors(a: Recommender, b: Recommender) -> bool:
+# %% ../nbs/44_checks.ipynb #1bdc01d6
+def _equal_factors(a: Recommender, b: Recommender) -> bool:
     pairs = (a.user_factors, b.user_factors), (a.item_factors, b.item_factors)
     return all(torch.equal(x, y) for x, y in pairs)
 
-def _check_training(a: Recommender, b: Recommender) -> None:
+def _check_twice(a: Recommender, b: Recommender) -> None:
     "Finite factors, the same twice, and a loss that went down."
     finite = a.user_factors.isfinite().all() and a.item_factors.isfinite().all()
     assert finite, 'the factors must be finite'
-    assert _same_factors(a, b), 'the same seed must give the same bits'
+    assert _equal_factors(a, b), 'the same seed must give the same bits'
     total = (a.history.loss + a.history.penalty).iloc[[0, -1]].tolist()
     assert total[1] < total[0], 'the loss went from {:.4g} to {:.4g}'.format(*total)
 
 def _interrupt(model, row):
     if row['epoch'] == 2: raise KeyboardInterrupt
 
+# %% ../nbs/44_checks.ipynb #04e1f6be
 def _check_resuming(a: Recommender, dir: Path, train: Callable) -> None:
     "Interrupted and resumed it ends with the same bits."
     options = dict(file=dir/'state.safetensors', save_every=0)
     with contextlib.suppress(KeyboardInterrupt):
         train(callbacks=(_interrupt,), **options)
     again = train(resume=True, **options)
-    assert _same_factors(a, again), 'a resumed run must end with the same bits'
+    assert _equal_factors(a, again), 'a resumed run must end with the same bits'
 
 def _check_loading(a: Recommender, dir: Path, method) -> None:
     "From disk come the same lists."
     z = Recommender.load(dir, method)
-    lists = _same_factors(a, z) and np.array_equal(a.recommend(), z.recommend())
+    lists = _equal_factors(a, z) and np.array_equal(a.recommend(), z.recommend())
     assert lists, 'a loaded recommender must make the same lists'
 
 # %% ../nbs/44_checks.ipynb #2f035620

@@ -6,16 +6,14 @@
 __all__ = ['ALONE', 'SHARDED', 'Team', 'Alone', 'sharded_form', 'ShardedReSN', 'Ranks', 'join', 'leave', 'sharded_alignment',
            'sharded_norm', 'sharded_penalty', 'sharded_spectrum']
 
-# %% ../nbs/38_distributed.ipynb #29a0e61e
+# %% ../nbs/38_distributed.ipynb #16d78d62
 import os
 from dataclasses import dataclass
 from typing import Callable, Protocol
-
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-
 from . import losses, metrics, spectral
 from .core import check, choose
 from .data import Interactions
@@ -24,6 +22,8 @@ from .losses import Batch, Positives, batch_of, uniform
 from .methods import Method, ReSN
 from .metrics import METRICS, Lists, cold_users, topk
 from .models import MF
+
+# %% ../nbs/38_distributed.ipynb #804e64c0
 from .sharded import sharded_alignment, sharded_norm   # noqa: F401
 from .sharded import sharded_penalty, sharded_spectrum
 
@@ -31,7 +31,7 @@ from .sharded import sharded_penalty, sharded_spectrum
 _all_ = ['leave', 'sharded_alignment', 'sharded_norm', 'sharded_penalty',
          'sharded_spectrum']
 
-# %% ../nbs/38_distributed.ipynb #7ef5c040
+# %% ../nbs/38_distributed.ipynb #895cc7e2
 class Team(Protocol):
     "What a run asks of the processes it runs on. `rank` is this one's, of `size`."
     rank: int
@@ -82,9 +82,10 @@ class Team(Protocol):
     def evaluate(self, factors: tuple[Tensor, Tensor], data: Interactions, split: str,
                  k: int, names, adjust=None) -> dict:
         """Metrics `names` of lists of `k`; `factors` are this rank's users and all
-        items, the rest as for `resn_nb.metrics.evaluate`. No word on cold users."""
+        items; `data`, `split` and `adjust` as for `resn_nb.metrics.evaluate`. No word
+        on cold users."""
 
-# %% ../nbs/38_distributed.ipynb #52cdae8b
+# %% ../nbs/38_distributed.ipynb #e243f8d0
 class Alone(Team):
     "One process: has everything, talks to nobody."
     rank, size, root = 0, 1, True
@@ -109,9 +110,10 @@ class Alone(Team):
         quiet = dict(adjust=adjust, say=False)
         return metrics.evaluate(factors, data, split, k, names, **quiet)
 
+# %% ../nbs/38_distributed.ipynb #32b8a90c
 ALONE = Alone()
 
-# %% ../nbs/38_distributed.ipynb #045b6e59
+# %% ../nbs/38_distributed.ipynb #bebaefc6
 SHARDED: dict[type, Callable[[Method, Group], Method]] = {Method: lambda m, team: m}
 
 def sharded_form(
@@ -123,6 +125,7 @@ def sharded_form(
 
 _IN_PARTS = 'when trained by several processes'
 
+# %% ../nbs/38_distributed.ipynb #ea5082b7
 def _method_in_parts(method: Method, team: Group) -> Method:
     "The form that was entered for the method, or its own; a `ValueError` without one."
     own = getattr(method, 'sharded', None)
@@ -131,7 +134,7 @@ def _method_in_parts(method: Method, team: Group) -> Method:
     valid = f'none or resn {_IN_PARTS}: others look at more than one rank has'
     raise ValueError(f'method: found {type(method).__name__!r}, valid is {valid}')
 
-# %% ../nbs/38_distributed.ipynb #bd696647
+# %% ../nbs/38_distributed.ipynb #781499a3
 @dataclass(frozen=True)
 class ShardedReSN(Method):
     "ReSN for a batch whose users are on several ranks."
@@ -144,6 +147,7 @@ class ShardedReSN(Method):
         U, V, quick = batch.U, self.ranks.local_rows(batch.V), dict(compare=False)
         return self.beta * sharded_penalty(U, V, self.ranks, self.norm, **quick)
 
+# %% ../nbs/38_distributed.ipynb #59449940
 @sharded_form(ReSN)
 def _resn_in_parts(method: ReSN, team: Group) -> ShardedReSN:
     "Refuse the options of ReSN that need all scores or all users."
@@ -168,7 +172,7 @@ def _own_users(team: Group, positives: Positives, users: Tensor, negatives: int,
     drawn = positives.nth(own[rows].repeat_interleave(negatives), t.ravel())
     return own, rows, items, drawn.view(-1, negatives)
 
-# %% ../nbs/38_distributed.ipynb #6a7a0294
+# %% ../nbs/38_distributed.ipynb #6485cc9b
 def _all_lists(team: Group, factors, seen, users: np.ndarray, k: int, adjust):
     "Lists (N, k) of all `users`, each ranked by the rank that has them."
     (U, V), n, kind = factors, seen.shape[0], dict(dtype=torch.int32)
@@ -180,6 +184,7 @@ def _all_lists(team: Group, factors, seen, users: np.ndarray, k: int, adjust):
     lists = team.gather_rows(lists, n, doing='collecting the lists').cpu().numpy()
     return lists[users].astype(np.int64)
 
+# %% ../nbs/38_distributed.ipynb #2465a3ec
 @torch.no_grad()
 def _all_metrics(team: Group, factors, data: Interactions, split: str, k: int, names,
                  adjust) -> dict:   # as `resn_nb.metrics.evaluate` with cold='skip'
@@ -250,7 +255,7 @@ class Ranks(Group, Team):
     def evaluate(self, factors, data, split, k, names, adjust=None):
         return _all_metrics(self, factors, data, split, k, names, adjust)
 
-# %% ../nbs/38_distributed.ipynb #94d03f44
+# %% ../nbs/38_distributed.ipynb #7f2dc56c
 def _own_gpu() -> torch.device:
     "The GPU of this rank's local number."
     n, local = torch.cuda.device_count(), int(os.environ.get('LOCAL_RANK', 0))
@@ -260,6 +265,7 @@ def _own_gpu() -> torch.device:
     torch.cuda.set_device(device)
     return device
 
+# %% ../nbs/38_distributed.ipynb #146e4cbb
 def join(
     device: torch.device,   # cpu; or cuda: each rank takes the GPU of its local number
 ) -> tuple[Alone | Ranks, torch.device]:

@@ -21,7 +21,7 @@ from .core import check, clean_dead, load_json, parse_json, path_of, write_besid
 from .data import Interactions, pack_labels, unpack_labels
 from .methods import METHODS
 
-# %% ../nbs/39_files.ipynb #4fe00086
+# %% ../nbs/39_files.ipynb #b3239ed9
 FORMAT = 'resn_nb 2'         # written into every file of a run
 FIRST_FORMAT = 'resn_nb 1'   # read too: the same without hashes
 
@@ -35,6 +35,7 @@ def known_format(
     check(found in (FORMAT, FIRST_FORMAT), str(path), found, valid)
     return head
 
+# %% ../nbs/39_files.ipynb #86922466
 def tell_version(
     head: dict,   # of a file, as `known_format` gives it
     path: Path,   # the file's
@@ -48,7 +49,7 @@ def tell_version(
         line = f'{path}: written by resn_nb {v}, read by {__version__}'
         warnings.warn(line, stacklevel=3)
 
-# %% ../nbs/39_files.ipynb #c34db2f5
+# %% ../nbs/39_files.ipynb #2cc95665
 _TYPE_NAMES = {torch.float64: 'F64', torch.float32: 'F32', torch.float16: 'F16',
                torch.bfloat16: 'BF16', torch.int64: 'I64', torch.int32: 'I32',
                torch.int16: 'I16', torch.int8: 'I8', torch.uint8: 'U8',
@@ -65,6 +66,7 @@ def _content_hash(tensors: dict[str, Tensor], meta: str) -> str:
         h.update(_bytes_of(x))
     return h.hexdigest()
 
+# %% ../nbs/39_files.ipynb #dcbd5c00
 def _header_and_order(tensors: dict, **head: str) -> tuple[bytes, list[str]]:
     "The header, and the order of the tensors: wide types first, so all are aligned."
     table, end = {'__metadata__': head}, 0
@@ -77,7 +79,7 @@ def _header_and_order(tensors: dict, **head: str) -> tuple[bytes, list[str]]:
     raw += b' ' * (-len(raw) % 8)
     return struct.pack('<Q', len(raw)) + raw, order
 
-# %% ../nbs/39_files.ipynb #dbdb5177
+# %% ../nbs/39_files.ipynb #fb62809f
 def _dense_tensors(tensors: dict) -> dict[str, Tensor]:
     "On the CPU and contiguous; refused where a file cannot hold them."
     types = ', '.join(str(t)[6:] for t in _TYPE_NAMES)
@@ -88,6 +90,7 @@ def _dense_tensors(tensors: dict) -> dict[str, Tensor]:
         check(held, k, str(x.dtype), f'a dense tensor of {types}', TypeError)
     return {k: x.detach().cpu().contiguous() for k, x in tensors.items()}
 
+# %% ../nbs/39_files.ipynb #26725ae0
 def save_tensors(
     path: str | Path,            # of the file
     tensors: dict[str, Tensor],  # name → tensor
@@ -107,7 +110,7 @@ def save_tensors(
         for k in order: f.write(_bytes_of(tensors[k]))
     return seal
 
-# %% ../nbs/39_files.ipynb #7470b934
+# %% ../nbs/39_files.ipynb #c43e623b
 def _read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     "Head and tensors; a `ValueError` for what is damaged."
     from safetensors import SafetensorError, safe_open
@@ -117,6 +120,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     except (SafetensorError, AttributeError, KeyError, ValueError, RuntimeError) as e:
         raise ValueError(f'{path}: damaged or not a safetensors file ({e})') from e
 
+# %% ../nbs/39_files.ipynb #f9d2f6fc
 def read_sealed(
     path: str | Path,   # of the file
 ) -> tuple[dict[str, Tensor], dict, dict]:   # tensors, meta, head
@@ -162,7 +166,7 @@ def pack_interactions(
         meta['time'] = data.time.dtype.str
     return t, meta
 
-# %% ../nbs/39_files.ipynb #34509659
+# %% ../nbs/39_files.ipynb #ac7ba425
 def _safe_matrices(t: dict[str, Tensor], meta: dict) -> None:
     "Refuse arrays that make no CSR matrices."
     n, m = meta['shape']
@@ -175,6 +179,7 @@ def _safe_matrices(t: dict[str, Tensor], meta: dict) -> None:
         if not (ends and (ptr.diff() >= 0).all() and ((ids >= 0) & (ids < m)).all()):
             raise ValueError(f'{part} is no CSR matrix of {n} × {m}')
 
+# %% ../nbs/39_files.ipynb #9a186247
 def _matrix_of(t: dict[str, Tensor], part: str, shape) -> sp.csr_array:
     indptr, indices = (t[f'{part}.{a}'].numpy() for a in ('indptr', 'indices'))
     ones = np.ones(len(indices), np.float32)
@@ -212,7 +217,7 @@ def naming(
         if isinstance(e, ValueError) and str(path) in str(e): raise
         raise ValueError(f'{path}: damaged ({type(e).__name__}: {e})') from e
 
-# %% ../nbs/39_files.ipynb #123549dd
+# %% ../nbs/39_files.ipynb #2918274a
 PARTS = ('data.safetensors', 'factors.safetensors')   # beside a recommender's record
 
 def next_of(
@@ -228,6 +233,7 @@ def _safetensors_head(path: Path) -> dict | None:
         with safe_open(path, 'pt') as f: return f.metadata() or {}
     except (SafetensorError, OSError, ValueError): return None
 
+# %% ../nbs/39_files.ipynb #2df0be7e
 def seal_of(
     path: Path,
 ) -> str | None:
@@ -250,7 +256,7 @@ def _file_is_ours(path: Path) -> bool | None:   # None: it cannot be read
     head = _safetensors_head(path)
     return None if head is None else head.get('format', '').startswith('resn_nb ')
 
-# %% ../nbs/39_files.ipynb #f528c810
+# %% ../nbs/39_files.ipynb #1354421c
 def _runs_in(dir: Path) -> list[Path]:
     "The folders of the runs of `resn_fit` in `dir`."
     sub = [dir/k for k in ('plain', *METHODS)]
@@ -264,6 +270,7 @@ def _files_there(dir: Path) -> dict[Path, bool | None]:
     names = [dir/'recommender.json', *states, *parts, *last]
     return {f: _file_is_ours(f) for f in names if f.exists() or f.is_symlink()}
 
+# %% ../nbs/39_files.ipynb #cc041c19
 def our_files(
     dir: Path,
 ) -> list[Path]:
@@ -307,7 +314,7 @@ def settle(
         if meant: os.replace(next_of(f), f)
         elif _file_is_ours(next_of(f)) is not False: next_of(f).unlink()
 
-# %% ../nbs/39_files.ipynb #56cacf46
+# %% ../nbs/39_files.ipynb #5c35952c
 def folder_path(
     path,       # anything
     arg: str,   # the argument it came in by
@@ -318,6 +325,7 @@ def folder_path(
     check(not file, arg, f'{path}, a file', 'a new or empty folder', FileExistsError)
     return path
 
+# %% ../nbs/39_files.ipynb #5dee0f90
 def switch_of(
     value,      # anything
     arg: str,   # the argument it came in by
@@ -331,7 +339,7 @@ def _in_use(dir: Path) -> bool:
     places = [Path(os.path.realpath(p)) for p in ('.', os.path.expanduser('~'))]
     return Path(os.path.realpath(dir)) in {q for p in places for q in (p, *p.parents)}
 
-# %% ../nbs/39_files.ipynb #83bf4df9
+# %% ../nbs/39_files.ipynb #f8949e23
 def may_write(
     dir: Path,
     force: bool,   # replace what is ours?
@@ -350,6 +358,7 @@ def may_write(
     check(bool(ours), 'out', found, valid, FileExistsError)
     return ours
 
+# %% ../nbs/39_files.ipynb #9086d6c4
 def claim_folder(
     dir: Path,
     force: bool,   # replace what is ours?

@@ -99,13 +99,13 @@ class _TensorCalls(_Members):
         elif r and self.root: dist.recv(out[part], r, group=self.group)
         elif r and self.rank == r: dist.send(x, 0, group=self.group)
 
-# %% ../nbs/36_group.ipynb #04e9f839
+# %% ../nbs/36_group.ipynb #c567ac56
 class Group(_TensorCalls):
     "The ranks of `torch.distributed`: who owns which rows, and how they talk."
     def broadcast_object(self,
         obj=None,                # anything that JSON can hold; counts on rank 0 only
         patient: bool = False,   # wait as long as for one that loads its data
-        doing: str = 'listening to rank 0',
+        doing: str = 'listening to rank 0',   # what an error says was going on
     ):
         "The root's `obj`, on every rank."
         if patient: return self._patient().broadcast_object(obj, doing=doing)
@@ -138,7 +138,7 @@ class Group(_TensorCalls):
         if error: raise error
         if told: raise getattr(builtins, told[0], RuntimeError)(told[1])
 
-# %% ../nbs/36_group.ipynb #13222e2a
+# %% ../nbs/36_group.ipynb #41ed8c75
 def _as_arrays(x):
     "Tensors travel between processes as arrays."
     half = torch.is_tensor(x) and x.dtype == torch.bfloat16
@@ -153,6 +153,7 @@ def _as_tensors(x):
     if isinstance(x, (list, tuple)): return type(x)(map(_as_tensors, x))
     return torch.as_tensor(x) if hasattr(x, 'dtype') else x
 
+# %% ../nbs/36_group.ipynb #55e39d0d
 def _act_as_rank(rank: int, n: int, port: int, play, pipe) -> None:
     "A forked child: act, send the result, leave without the parent's exit handlers."
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(n),
@@ -163,13 +164,14 @@ def _act_as_rank(rank: int, n: int, port: int, play, pipe) -> None:
     except BaseException as e: out = type(e)(str(e))
     pipe.send(out); os._exit(0)
 
-# %% ../nbs/36_group.ipynb #789f2aac
+# %% ../nbs/36_group.ipynb #4bcefeaf
 def free_port() -> int:
     "A port of this machine that nobody listens on."
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         return s.getsockname()[1]
 
+# %% ../nbs/36_group.ipynb #ea977138
 def on_ranks(
     n: int,                          # processes
     play: Callable[[int], object],   # what each of them does, told its rank
@@ -188,6 +190,7 @@ def on_ranks(
     for a in actors: a.join()
     return out
 
+# %% ../nbs/36_group.ipynb #c6496e0a
 def _result_of(pipe):
     try: return _as_tensors(pipe.recv())
     except EOFError: return None
@@ -213,7 +216,7 @@ def leave() -> None:
     JOINED.clear()
     if dist.is_initialized(): dist.destroy_process_group()
 
-# %% ../nbs/36_group.ipynb #c115e62f
+# %% ../nbs/36_group.ipynb #af4f0d78
 _LOOPBACK = '127.0.0.1', 'localhost', '::1'
 
 def _loopback_interface() -> str:
@@ -221,6 +224,7 @@ def _loopback_interface() -> str:
     names = [name for _, name in socket.if_nameindex()]
     return next(name for name in names if name in ('lo', 'lo0'))
 
+# %% ../nbs/36_group.ipynb #69e10c94
 def _local_store(patience: datetime.timedelta):   # TCPStore
     "A store that listens on loopback alone, for ranks of one machine."
     names = 'RANK', 'WORLD_SIZE', 'MASTER_PORT'
@@ -233,7 +237,7 @@ def _local_store(patience: datetime.timedelta):   # TCPStore
     return dist.TCPStore('127.0.0.1', port, size, rank == 0, patience, False,
                          master_listen_fd=listener, use_libuv=False)
 
-# %% ../nbs/36_group.ipynb #28a63180
+# %% ../nbs/36_group.ipynb #c76d19c3
 def _own_store(patience: datetime.timedelta) -> dict:
     "What `init_process_group` is told of ranks of one machine; nothing of others."
     if os.environ.get('MASTER_ADDR') not in _LOOPBACK: return {}
@@ -242,6 +246,7 @@ def _own_store(patience: datetime.timedelta) -> dict:
     return dict(store=_local_store(patience), rank=int(os.environ['RANK']),
                 world_size=int(os.environ['WORLD_SIZE']))
 
+# %% ../nbs/36_group.ipynb #d4547079
 def meet_others(backend: str) -> None:   # gloo, or nccl
     """Make the process group; where MASTER_ADDR is loopback, no other address is used.
 

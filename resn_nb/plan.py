@@ -6,24 +6,24 @@
 __all__ = ['READER_OPTIONS', 'SOLVERS', 'as_interactions', 'someone_known', 'reader_options', 'Sweeps', 'OwnName',
            'name_and_object', 'Config', 'Plan', 'plan_run', 'device_of']
 
-# %% ../nbs/41_plan.ipynb #aeb0fca4
+# %% ../nbs/41_plan.ipynb #f1268a2b
 import inspect, os, re
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Callable
-
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
-
 from .als import ALS
 from .core import check, check_integer, check_number, choose, named
 from .data import DATASETS, Interactions, load_dataset, read_interactions
 from .data import split_common, split_debiased, split_temporal
 from .files import switch_of
 from .losses import LOSSES
+
+# %% ../nbs/41_plan.ipynb #a29dab46
 from .methods import METHODS, Method, closed_form, make_method, options_of
 from .metrics import cold_users
 from .models import MODELS
@@ -65,7 +65,7 @@ def _no_columns(columns: dict, what: str) -> None:
     valid = f'None for {what}: it is for a file or a table'
     for k, v in columns.items(): check(False, k, v, valid)
 
-# %% ../nbs/41_plan.ipynb #cf20206d
+# %% ../nbs/41_plan.ipynb #ba22d901
 # what `read_interactions` is told of a file or a table
 READER_OPTIONS = set(inspect.signature(read_interactions).parameters) - {'src', 'name'}
 
@@ -84,6 +84,7 @@ def _whole_log(data, columns: dict) -> Interactions:
     for k in columns: check(k in known, 'option', k, 'one of ' + ', '.join(known))
     return read_interactions(data, **columns)
 
+# %% ../nbs/41_plan.ipynb #80ce3285
 def _split_by(x: Interactions, paradigm: str | None, seed: int) -> Interactions:
     "A whole log with a validation part, and the test part that `paradigm` asks for."
     if paradigm is None: return _with_parts(x.hold_out(seed=seed), 'valid')
@@ -96,7 +97,7 @@ def _split_by(x: Interactions, paradigm: str | None, seed: int) -> Interactions:
         check(False, 'paradigm', paradigm, f'one by which this log can be split ({e})')
     return _with_parts(parts, 'test', 'valid')
 
-# %% ../nbs/41_plan.ipynb #bf9a6a88
+# %% ../nbs/41_plan.ipynb #d2bb4f39
 def _with_parts(x: Interactions, *parts: str) -> Interactions:
     "`x`, if each of `parts` holds an interaction, and validation one of a known user."
     for part in parts:
@@ -106,6 +107,7 @@ def _with_parts(x: Interactions, *parts: str) -> Interactions:
     someone_known(x, 'valid')
     return x
 
+# %% ../nbs/41_plan.ipynb #280eaf93
 def someone_known(
     x: Interactions,
     part: str,   # valid or test
@@ -116,6 +118,7 @@ def someone_known(
     valid = 'at least one user with interactions in both'
     check(bool((asked & ~cold_users(x)).any()), 'data', found, valid)
 
+# %% ../nbs/41_plan.ipynb #43e31574
 def reader_options(
     data,            # as for `as_interactions`
     options: dict,   # all that `fit` was given
@@ -175,6 +178,7 @@ _LIMITS = dict(dim=(1, 2**16), epochs=(1, 10**6), negatives=(1, 10**4),
 class OwnName(str):
     "The name of an object that somebody brought: it is in no registry."
 
+# %% ../nbs/41_plan.ipynb #2cd77fde
 def name_and_object(
     registry: dict,   # name → object
     value,            # a name, or an object of one's own
@@ -230,6 +234,7 @@ class Plan:
     record: dict                                 # all of it, JSON-ready
     least_squares: dict                          # options of `ALS`, where it solves
 
+# %% ../nbs/41_plan.ipynb #4159f7ba
 def _maker_of(model) -> Callable[..., nn.Module]:
     "What makes the backbone; a `TypeError` for what cannot."
     valid = 'a name, a factory(data, dim=, generator=) or a module with .embeddings()'
@@ -245,8 +250,8 @@ def _maker_of(model) -> Callable[..., nn.Module]:
     return make
 
 # %% ../nbs/41_plan.ipynb #59afc84c
-_OF_STEPS = {'l2', 'negatives', 'batch_users'}         # what only gradient steps have …
-_OF_ALS = {'reg', 'alpha', 'steps', 'exact', 'safe'}   # … and only least squares
+_STEP_OPTIONS = {'l2', 'negatives', 'batch_users'}         # what only gradient steps have …
+_ALS_OPTIONS = {'reg', 'alpha', 'steps', 'exact', 'safe'}   # … and only least squares
 
 def _options_by_owner(make, method, known: dict, als: bool) -> dict[str, set[str]]:
     "Names of the options of configuration, backbone, method and least squares."
@@ -254,11 +259,12 @@ def _options_by_owner(make, method, known: dict, als: bool) -> dict[str, set[str
     own = {p.name for p in parameters if not str(p).startswith(several)}
     config = {f.name for f in fields(Config)} - set(known) - {'model', 'method', 'loss'}
     of = dict(config=config, model=own - {'data', 'dim', 'generator'}, als=set())
-    if als: of = dict(config=config - _OF_STEPS, model=set(), als=_OF_ALS)
+    if als: of = dict(config=config - _STEP_OPTIONS, model=set(), als=_ALS_OPTIONS)
     made = not isinstance(method, str)   # an object has its options already
     own = set() if made else set(options_of(choose(METHODS, method, 'method')))
     return of | dict(method=own)
 
+# %% ../nbs/41_plan.ipynb #0ad4a2c3
 def _sorted_options(options: dict, of: dict[str, set[str]], elsewhere) -> dict:
     "`options` by owner; what has none is refused."
     valid = set().union(*of.values())
@@ -278,6 +284,7 @@ def _base_loss(loss) -> tuple[str, Callable]:
         check(fine, 'loss', loss, valid, TypeError)
     return name_and_object(LOSSES, loss, 'loss')
 
+# %% ../nbs/41_plan.ipynb #300be223
 def _made_method(method, options: dict, loss: str, name: str) -> Method:
     "The method, if it can be combined with the loss."
     valid = 'a name, or an object with the hooks of `Method`'
@@ -304,6 +311,7 @@ def _object_name(registry: dict, value, arg: str) -> str:
     if value is None or isinstance(value, str): return value
     return name_and_object(registry, value, arg)[0]
 
+# %% ../nbs/41_plan.ipynb #bf28d647
 def plan_run(
     data: Interactions | None,   # None: as far as can be known without
     model,                       # this and the rest as for `fit`
@@ -331,6 +339,7 @@ def plan_run(
     record = _record_of(c, chosen, given) | dict(refit=refit)
     return Plan(c, build, chosen, base, record, given['als'])
 
+# %% ../nbs/41_plan.ipynb #a84dab63
 def _record_of(c: Config, method: Method, given: dict) -> dict:
     "What is stored of a plan."
     own = {k: getattr(method, k) for k in options_of(method)}

@@ -5,15 +5,13 @@
 # %% auto #0
 __all__ = ['Recommender', 'compare_plot', 'write_recommender', 'blind']
 
-# %% ../nbs/40_recommender.ipynb #f65a4480
+# %% ../nbs/40_recommender.ipynb #1621bb61
 from dataclasses import dataclass
 from pathlib import Path
-
 import numpy as np
 import torch
 from fastcore.basics import patch
 from torch import Tensor
-
 from . import __version__
 from .core import as_json, check, load_json, save_json
 from .data import Interactions, label_ids
@@ -23,6 +21,8 @@ from .files import remove_files, save_tensors, seal_of, settle, switch_of
 from .files import tell_version, unpack_interactions
 from .methods import METHODS, Method, make_method, options_of
 from .metrics import cold_users, evaluate, popular_lists, topk
+
+# %% ../nbs/40_recommender.ipynb #39260f08
 from .spectral import spectrum
 
 # %% ../nbs/40_recommender.ipynb #67125683
@@ -110,7 +110,7 @@ def _labelled(top: np.ndarray, labels: np.ndarray) -> np.ndarray:
     for at in zip(*filled.nonzero()): out[at] = labels[top[at]]
     return out
 
-# %% ../nbs/40_recommender.ipynb #d071f54d
+# %% ../nbs/40_recommender.ipynb #e16e89ae
 def compare_plot(
     # label → run, all on the same data; the first two in the colours of plain and ReSN
     runs: dict[str, Recommender],
@@ -132,6 +132,7 @@ def compare_plot(
     _draw_training(axs['training'], runs, colors)
     return fig
 
+# %% ../nbs/40_recommender.ipynb #57949dcf
 @patch
 def plot(self: Recommender,
     split: str = 'test',   # whose lists: test or valid
@@ -140,7 +141,7 @@ def plot(self: Recommender,
     "Popularity groups, spectrum and training curve of this run."
     return compare_plot({self.config.get('method', 'model'): self}, split, k)
 
-# %% ../nbs/40_recommender.ipynb #781ddd4f
+# %% ../nbs/40_recommender.ipynb #f2d972dc
 def _comparable(runs: dict[str, Recommender]) -> None:
     "Refuse what cannot be in one picture."
     valid = 'a dict with a label for each Recommender'
@@ -151,6 +152,7 @@ def _comparable(runs: dict[str, Recommender]) -> None:
     kinds = len({r.data.sha256 for r in runs.values()})
     check(kinds == 1, 'runs', f'data of {kinds} kinds', 'runs on the same data')
 
+# %% ../nbs/40_recommender.ipynb #8f6d6ce9
 def _options_shown(rec: Recommender) -> str:
     "Options of a run's method, for a legend: ` (β = 0.001, norm = exact)`."
     options = rec.config.get('method_options', {})
@@ -159,7 +161,7 @@ def _options_shown(rec: Recommender) -> str:
             else f'{k} = {v}' for k, v in options.items()]
     return f' ({", ".join(said)})' if said else ''
 
-# %% ../nbs/40_recommender.ipynb #62e8d054
+# %% ../nbs/40_recommender.ipynb #fe2a156e
 def _draw_slots(ax, runs: dict, split: str, k: int, colors: dict, grey: str) -> None:
     "Bars: what share of the slots each popularity group gets, and what each run is."
     groups, width = np.arange(5), .8 / (len(runs) + 1)
@@ -176,6 +178,7 @@ def _draw_slots(ax, runs: dict, split: str, k: int, colors: dict, grey: str) -> 
     ax.margins(y=.4)   # room for the legend
     ax.legend(title=f'{n:,} users without training data left out' if n else None)
 
+# %% ../nbs/40_recommender.ipynb #1868a7ea
 def _slots_title(runs: dict, split: str) -> str:
     "The data, the part, how it was split, the seeds."
     seeds = sorted({r.config['seed'] for r in runs.values() if 'seed' in r.config})
@@ -183,7 +186,7 @@ def _slots_title(runs: dict, split: str) -> str:
     where = [f'{split} part', data.paradigm, *(f'seed {s}' for s in seeds)]
     return f'{data.name}: who gets the slots ({", ".join(where)})'
 
-# %% ../nbs/40_recommender.ipynb #540c67ec
+# %% ../nbs/40_recommender.ipynb #e1c2d1f1
 def _draw_spectra(ax, runs: dict, colors: dict) -> None:
     "Singular values of the scores."
     for name, r in runs.items():
@@ -192,6 +195,7 @@ def _draw_spectra(ax, runs: dict, colors: dict) -> None:
         ax.semilogy(index, s, color=colors[name], marker='.', ms=4, lw=1, label=name)
     ax.set(title='spectrum of the scores', xlabel='index k', ylabel='singular value σₖ')
 
+# %% ../nbs/40_recommender.ipynb #581acf12
 def _draw_curve(ax, name: str, rec: Recommender, color: str) -> int | None:
     "The popular group's share in validation lists; the epoch chosen, if there was one."
     import pandas as pd
@@ -205,6 +209,7 @@ def _draw_curve(ax, name: str, rec: Recommender, color: str) -> int | None:
     ax.plot([best], at, 'o', color=color, label=label)
     return best
 
+# %% ../nbs/40_recommender.ipynb #eb685389
 def _draw_training(ax, runs: dict, colors: dict) -> None:
     "The curves of all runs, and the epochs that were chosen."
     chosen = [_draw_curve(ax, name, r, colors[name]) for name, r in runs.items()]
@@ -214,7 +219,7 @@ def _draw_training(ax, runs: dict, colors: dict) -> None:
     ax.set(title='popular group in validation', xlabel=f'epoch (● chosen: {chosen})',
            ylabel=f'share of top-{k} slots (%)', ylim=(0, 100))
 
-# %% ../nbs/40_recommender.ipynb #6ceb226f
+# %% ../nbs/40_recommender.ipynb #39ac161f
 def _described(rec: Recommender) -> dict:
     "Its configuration, with what makes its method, of factors from elsewhere too."
     of = {c: k for k, c in METHODS.items()}
@@ -222,6 +227,7 @@ def _described(rec: Recommender) -> dict:
     options = {k: getattr(rec.method, k) for k in options_of(rec.method)}
     return dict(method=name, method_options=options) | rec.config
 
+# %% ../nbs/40_recommender.ipynb #c13064a6
 def write_recommender(
     rec: Recommender,
     dir: Path,   # may be written to, see `may_write`
@@ -256,19 +262,20 @@ def save(self: Recommender,
     remove_files([f for f in old if f not in new])
     return dir
 
-# %% ../nbs/40_recommender.ipynb #e16ac7f3
-def _whole_log(log) -> bool:
+# %% ../nbs/40_recommender.ipynb #68416e25
+def _row_an_epoch(log) -> bool:
     "One row an epoch, from 1 on?"
     rows = isinstance(log, list) and all(isinstance(r, dict) for r in log)
     return rows and [r.get('epoch') for r in log] == list(range(1, len(log) + 1))
 
+# %% ../nbs/40_recommender.ipynb #9cb95f92
 def _checked_record(path: Path) -> dict:
     "The record of a recommender: what `load` needs of it is there and of its type."
     info = known_format(load_json(path), path)
     def held(ok, key, valid): check(ok, f'{path}, {key}', info.get(key), valid)
     config, log, files = (info.get(k) for k in ('config', 'log', 'files'))
     held(isinstance(config, dict), 'config', 'an object')
-    held(_whole_log(log), 'log', 'a list of rows of epochs 1, 2, …')
+    held(_row_an_epoch(log), 'log', 'a list of rows of epochs 1, 2, …')
     last = config.get('stopped_epoch', len(log))
     held(last == len(log), 'config', f'stopped_epoch {len(log)}, the rows of the log')
     known = files if isinstance(files, dict) else {}
@@ -277,7 +284,7 @@ def _checked_record(path: Path) -> dict:
     held(sealed or info['format'] == FIRST_FORMAT, 'files', valid)
     return info
 
-# %% ../nbs/40_recommender.ipynb #1285f695
+# %% ../nbs/40_recommender.ipynb #ce2154b3
 def _meant_part(dir: Path, name: str, info: dict) -> tuple[dict[str, Tensor], dict]:
     "The tensors that the record means: in their place, or still on the way there."
     if info['format'] == FIRST_FORMAT: return read_sealed(dir/name)[:2]
@@ -288,6 +295,7 @@ def _meant_part(dir: Path, name: str, info: dict) -> tuple[dict[str, Tensor], di
     valid = 'the one that recommender.json was written with'
     raise ValueError(f"{dir/name}: found 'a file of another model', valid is {valid}")
 
+# %% ../nbs/40_recommender.ipynb #1c879b26
 def _factor_pair(dir: Path, info: dict, data: Interactions) -> tuple[Tensor, Tensor]:
     "User and item factors, one row each."
     path = dir/'factors.safetensors'
@@ -303,7 +311,7 @@ def _factor_pair(dir: Path, info: dict, data: Interactions) -> tuple[Tensor, Ten
     check(same, str(path), found, 'as many columns of user as of item')
     return t['user'], t['item']
 
-# %% ../nbs/40_recommender.ipynb #8ce050a6
+# %% ../nbs/40_recommender.ipynb #c78365cd
 def _method_of(info: dict, method, path: Path) -> Method:
     "The method that a recommender was trained with: given, or made from its record."
     name = info['config'].get('method', 'none')
@@ -319,6 +327,7 @@ def _method_of(info: dict, method, path: Path) -> Method:
     check(called == same, 'method', called, valid)
     return method
 
+# %% ../nbs/40_recommender.ipynb #ea81df58
 def blind(
     data: Interactions,
 ) -> Interactions:

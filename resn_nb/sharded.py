@@ -16,7 +16,7 @@ from .spectral import FLOATS, NORMS, TopTriple, check_factors, cholesky_root
 from .spectral import gram_matrix, gram_times, norm_of_triple, qr_root
 from .spectral import safe_divisor, top_of_roots, unit_vector, weighted_rows
 
-# %% ../nbs/37_sharded.ipynb #b7e66270
+# %% ../nbs/37_sharded.ipynb #3ed681d3
 # how an answer starts: solved; to be solved by QR; there is no finite answer
 _OK, _QR, _BAD = 0., 1., 2.
 
@@ -25,6 +25,7 @@ def _moderate(R: Tensor | None, S: Tensor | None) -> bool:
     return R is not None and S is not None and \
         bool((R.abs().max() * S.abs().max()).isfinite())
 
+# %% ../nbs/37_sharded.ipynb #eb88ca83
 def _small_answer(R: Tensor | None, S: Tensor | None, final: bool) -> Tensor:
     "Rank 0's answer (status, σ, a, z, b, y), (2 + 4d,), or that it asks for QR."
     if not _moderate(R, S):
@@ -40,7 +41,7 @@ def _qr_triangle(X: Tensor) -> Tensor:   # (d, d), float64
     R = qr_root(X)
     return torch.cat([R, R.new_zeros(X.shape[1] - len(R), X.shape[1])])
 
-# %% ../nbs/37_sharded.ipynb #10d4ef5f
+# %% ../nbs/37_sharded.ipynb #315b2c77
 def _own_arguments(U, V, method: str, iterations: int, methods: list[str]) -> None:
     "Refuse one rank's arguments; no row is fine."
     empty = lambda X: hasattr(X, 'shape') and X.ndim == 2 and not len(X)
@@ -48,6 +49,7 @@ def _own_arguments(U, V, method: str, iterations: int, methods: list[str]) -> No
     choose(dict.fromkeys(methods), method, 'method')
     check_integer('iterations', iterations, 1, 10_000)
 
+# %% ../nbs/37_sharded.ipynb #4d9f0d5e
 def _same_arguments(U: Tensor, V: Tensor, ranks: Group, method: str, iterations: int):
     "Every rank was called alike, and there are rows; else the same error on all ranks."
     wrong, methods = None, [m for m in NORMS if m != 'random']
@@ -62,7 +64,7 @@ def _same_arguments(U: Tensor, V: Tensor, ranks: Group, method: str, iterations:
     if wrong: raise wrong
     _compare_notes(notes)
 
-# %% ../nbs/37_sharded.ipynb #99709a4d
+# %% ../nbs/37_sharded.ipynb #d641a1e1
 def _compare_notes(notes: Tensor) -> None:   # (ranks, 7)
     "Refuse, on every rank, what any rank refuses or where they differ."
     bad = notes[:, 0].nonzero().ravel().tolist()
@@ -75,6 +77,7 @@ def _compare_notes(notes: Tensor) -> None:   # (ranks, 7)
     for arg, k in zip('UV', notes[:, 5:].sum(0)):
         check(k > 0, arg, 'no row on any rank', 'at least one row')
 
+# %% ../nbs/37_sharded.ipynb #757a4408
 def _refuse_nonfinite(U: Tensor, V: Tensor, ranks: Group) -> None:
     "Say on every rank which factor, and whose part of it, is not finite."
     bad = [int((~X.isfinite()).sum()) for X in (U, V)]
@@ -86,7 +89,7 @@ def _refuse_nonfinite(U: Tensor, V: Tensor, ranks: Group) -> None:
     found = 'finite entries whose products overflow'
     check(False, 'U, V', found, 'factors of a moderate scale')
 
-# %% ../nbs/37_sharded.ipynb #41bea50c
+# %% ../nbs/37_sharded.ipynb #24896cdb
 def _answer_of_root(
     R: Tensor | None, S: Tensor | None, final: bool, d: int, ranks: Group,
 ) -> Tensor:   # (2 + 4d,)
@@ -101,6 +104,7 @@ def _all_triangles(U: Tensor, V: Tensor, ranks: Group) -> tuple[Tensor, Tensor]:
     both = ranks.all_gather(both, 'exchanging QR factors')
     return tuple(qr_root(both[:, i].flatten(0, 1)) for i in (0, 1))
 
+# %% ../nbs/37_sharded.ipynb #05b0adba
 def _gram_and_rows(X: Tensor) -> Tensor:   # (d + 1, d), float64
     "XᵀX, and in a last row how many rows X has."
     n_rows = X.new_full((1, X.shape[1]), len(X), dtype=torch.float64)
@@ -121,7 +125,7 @@ def _exact_answer(U: Tensor, V: Tensor, ranks: Group) -> Tensor:
     if answer[0] == _BAD: _refuse_nonfinite(U, V, ranks)
     return answer[1:]
 
-# %% ../nbs/37_sharded.ipynb #61c71fc8
+# %% ../nbs/37_sharded.ipynb #791034b7
 def _all_times(X: Tensor, v: Tensor, ranks: Group) -> tuple[Tensor, Tensor]:
     "Xᵀ X v and the length of X v, for all rows of X together."
     g, length = gram_times(X, v.to(X.device))
@@ -129,6 +133,7 @@ def _all_times(X: Tensor, v: Tensor, ranks: Group) -> tuple[Tensor, Tensor]:
     both = ranks.all_reduce(both, 'adding up a power step')
     return both[:-1], both[-1].sqrt()
 
+# %% ../nbs/37_sharded.ipynb #206faa65
 @torch.no_grad()
 def _power_answer(U: Tensor, V: Tensor, ranks: Group, k: int) -> Tensor:
     "As `_exact_answer`, by k power steps from q ∝ V Uᵀ1; k = 0 is the paper's way."

@@ -82,6 +82,7 @@ class RunState:
 def _finite(v) -> bool:
     return isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)
 
+# %% ../nbs/42_state.ipynb #727611b8
 def _fits_run(state: RunState, t: dict[str, Tensor], meta: dict, path: Path) -> None:
     "Refuse a state of another run, or one whose epochs, scores or tensors disagree."
     def agree(ok, found, valid): check(ok, str(path), found, valid)
@@ -124,6 +125,7 @@ def _kept_of(name: str, p: tuple, x: tuple) -> tuple:
     known = dict(step=(torch.float32, ()), omega=(torch.float64, 2 * p[1][-1:]))
     return known.get(name, x)
 
+# %% ../nbs/42_state.ipynb #8cc62ec2
 def _fits_model(state: RunState, t: dict[str, Tensor], best: bool, path: Path) -> None:
     "Refuse tensors that are not those of this model and optimiser."
     kind = lambda x: (x.dtype, tuple(x.shape))
@@ -165,6 +167,7 @@ def _ground_of(origin) -> dict:
     return dict(threads=origin.get('threads'), torch=versions.get('torch'),
                 resn_nb=versions.get('resn_nb'))
 
+# %% ../nbs/42_state.ipynb #3c53d064
 def _tell_ground(was: dict, path: Path) -> None:
     "Warn where a run goes on under other threads or versions, and write it down."
     now, then = _ground_of(provenance()), _ground_of(was.get('provenance'))
@@ -176,7 +179,7 @@ def _tell_ground(was: dict, path: Path) -> None:
     before = was['resumed'] if isinstance(was.get('resumed'), list) else []
     if now not in before: save_json(path, was | dict(resumed=[*before, now]))
 
-# %% ../nbs/42_state.ipynb #1652b434
+# %% ../nbs/42_state.ipynb #9f688d1d
 def _resumable(path: Path, record: dict, data: Interactions) -> None:
     "Refuse a configuration or data other than those of the run to resume."
     was = known_format(load_json(path), path)
@@ -191,6 +194,7 @@ def _resumable(path: Path, record: dict, data: Interactions) -> None:
         check(same, k, now[k], f'{then.get(k)!r}, as in the run to resume, {path}')
     _tell_ground(was, path)
 
+# %% ../nbs/42_state.ipynb #ef0597fe
 def open_run(
     out: Path,            # folder
     record: dict,         # of the plan

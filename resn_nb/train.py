@@ -6,14 +6,12 @@
 __all__ = ['fit', 'resn_fit', 'Config', 'FORMAT', 'Recommender', 'SOLVERS', 'as_interactions', 'check_method', 'compare_plot',
            'load_tensors', 'save_tensors']
 
-# %% ../nbs/45_train.ipynb #413925c9
+# %% ../nbs/45_train.ipynb #d06ef06d
 import time
 from dataclasses import replace
 from pathlib import Path
-
 import numpy as np
 from torch import nn
-
 from . import __version__
 from .checks import check_method   # noqa: F401
 from .core import check, choose, command, load_json, provenance
@@ -24,6 +22,8 @@ from .files import FORMAT, claim_folder, folder_path, known_format
 from .files import load_tensors, save_tensors, switch_of   # noqa: F401
 from .methods import METHODS
 from .plan import READER_OPTIONS, SOLVERS, Config, Plan   # noqa: F401
+
+# %% ../nbs/45_train.ipynb #88b3a5de
 from .plan import as_interactions, device_of, plan_run, reader_options
 from .plan import someone_known
 from .recommender import Recommender, blind, compare_plot, write_recommender
@@ -34,7 +34,7 @@ from .trainer import Trainer, new_model
 _all_ = ['Config', 'FORMAT', 'Recommender', 'SOLVERS', 'as_interactions',
          'check_method', 'compare_plot', 'load_tensors', 'save_tensors']
 
-# %% ../nbs/45_train.ipynb #16191ec7
+# %% ../nbs/45_train.ipynb #e9878dd7
 def _callables(callbacks) -> tuple:
     "Callbacks as a tuple; a `TypeError` for what cannot be called."
     if callbacks is None: return ()
@@ -45,6 +45,7 @@ def _callables(callbacks) -> tuple:
     for c in callbacks: check(callable(c), 'callbacks', c, valid, TypeError)
     return tuple(callbacks)
 
+# %% ../nbs/45_train.ipynb #6358ea85
 def _checked_switches(out, save_every, **switches) -> None:
     "Refuse what is no switch, no time, or goes not together."
     for k, v in switches.items(): switch_of(v, k)
@@ -56,6 +57,7 @@ def _checked_switches(out, save_every, **switches) -> None:
     valid = 'False with resume: the one keeps, the other replaces'
     check(not (resume and force), 'force', True, valid)
 
+# %% ../nbs/45_train.ipynb #bee4f873
 def _fits_refit(data: Interactions, model) -> None:
     "Refuse data without validation part and a model that is made already."
     valid = 'False: the data have no validation part to choose epochs on'
@@ -150,6 +152,7 @@ def _loaded_log(data: str, paradigm: str | None, seed: int, **columns) -> Intera
     check(teachable, 'data', found, 'at least one')
     return x
 
+# %% ../nbs/45_train.ipynb #4a55c7de
 def _tests_of(rec: Recommender, k: int, say: bool) -> dict[str, dict]:
     "Metrics by paradigm: of the test set; in a simulated world of uniform exposure."
     sets = {rec.data.paradigm: rec.data}
@@ -157,6 +160,7 @@ def _tests_of(rec: Recommender, k: int, say: bool) -> dict[str, dict]:
     test = lambda x: replace(rec, data=x).evaluate(k=k, say=say)
     return {name: test(x) for name, x in sets.items()}
 
+# %% ../nbs/45_train.ipynb #e6c666f4
 def _result_table(results: dict[str, dict], k: int) -> str:
     "Results as a plain text table."
     wide = max(8, *map(len, results))
@@ -179,6 +183,7 @@ def _change_said(then: float, now: float) -> str:
     size = f'{change:.1%}' if change >= .0005 else 'under 0.1%'
     return f'{size} {"higher" if now > then else "lower"}'
 
+# %% ../nbs/45_train.ipynb #c8a2a27d
 def _closing_line(results: dict[str, dict], test: str, k: int) -> str:
     "What the second model changed: popular ratio and NDCG."
     then, now = (r['tests'][test] for r in results.values())
@@ -217,6 +222,7 @@ def _is_resumable(dir: Path, names: list[str]) -> None:
     valid = f'{" and ".join(map(str, models))}, as in the run to resume'
     check(models == names, 'method', ' and '.join(names), valid)
 
+# %% ../nbs/45_train.ipynb #43eefb43
 def _only_one_of(resume: bool, force: bool, out: str | None) -> None:
     "Refuse `resume` without a folder or beside `force`."
     valid = 'used together with --out, the folder of the run'
@@ -224,7 +230,7 @@ def _only_one_of(resume: bool, force: bool, out: str | None) -> None:
     valid = 'not used beside --resume, which continues what --force would replace'
     check(not (resume and force), 'force', True, valid)
 
-# %% ../nbs/45_train.ipynb #8994d8be
+# %% ../nbs/45_train.ipynb #042f3187
 def _open_both(dir: Path, plans: dict, x: Interactions, resume: bool,
                force: bool) -> None:
     "A folder to write to; or to resume: what is there was planned as now."
@@ -236,6 +242,7 @@ def _open_both(dir: Path, plans: dict, x: Interactions, resume: bool,
         sub = dir/name.lower()
         if (sub/'config.json').exists(): open_run(sub, plan.record, x, resume, force)
 
+# %% ../nbs/45_train.ipynb #55662e83
 def _length_of(k: int | None, x: Interactions) -> tuple[int, str]:
     "Length of the lists, 20 or a smaller catalogue's, and what to say of it."
     if k is not None or x.n_items >= 20: return 20 if k is None else k, ''
@@ -245,7 +252,7 @@ def _length_of(k: int | None, x: Interactions) -> tuple[int, str]:
 def _fresh_folder(name: str) -> str:
     return f'runs/{name}-{time.strftime("%Y%m%d-%H%M%S")}'
 
-# %% ../nbs/45_train.ipynb #3a204b01
+# %% ../nbs/45_train.ipynb #0bd473e8
 def _train_both(x: Interactions, todo: dict, shared: dict, dir: Path, resume: bool,
                 team: Team) -> tuple[dict, dict]:
     "Runs and results by name: trained, or continued, each in its folder, and measured."
@@ -262,6 +269,7 @@ def _train_both(x: Interactions, todo: dict, shared: dict, dir: Path, resume: bo
             results[name] = dict(seconds=seconds, config=config, tests=tests)
     return runs, results
 
+# %% ../nbs/45_train.ipynb #e1d4211f
 def _report(x: Interactions, runs: dict, results: dict, k: int, dir: Path) -> None:
     "Metrics and figure into the folder, table and closing sentence to the screen."
     data, origin = x.stats() | dict(sha256=x.sha256), provenance()

@@ -5,15 +5,13 @@
 # %% auto #0
 __all__ = ['Hooks', 'hooks_of', 'generator_of', 'spectrum_row', 'new_model', 'Trainer']
 
-# %% ../nbs/43_trainer.ipynb #68bc65bd
+# %% ../nbs/43_trainer.ipynb #fd15cd7a
 import math, time
 from pathlib import Path
 from typing import Callable, NamedTuple
-
 import numpy as np
 import torch
 from torch import Tensor, nn
-
 from .als import ALS
 from .core import check, memory_for, progress
 from .data import Interactions
@@ -23,9 +21,11 @@ from .methods import Method, closed_form, placed
 from .models import own_hook
 from .plan import Plan
 from .recommender import Recommender, blind
+
+# %% ../nbs/43_trainer.ipynb #5ebc96b3
 from .state import RunState, run_mark
 
-# %% ../nbs/43_trainer.ipynb #849305cb
+# %% ../nbs/43_trainer.ipynb #fb55c62e
 class Hooks(NamedTuple):
     "What a backbone adds to a step, for a module with or without hooks of its own."
     auxiliary: Callable   # batch → its own loss
@@ -39,6 +39,7 @@ def hooks_of(
     plain = Hooks(lambda batch: 0., lambda batch: None, lambda generator: None)
     return Hooks(*(own_hook(model, k) or f for k, f in zip(Hooks._fields, plain)))
 
+# %% ../nbs/43_trainer.ipynb #3305516c
 def generator_of(
     seed: int,    # of the run
     epoch: int,   # 1, 2, …; 0: of the method's learned parts
@@ -111,7 +112,7 @@ class _Begun:
             state.opt.bind(ALS(self.seen.train, c.dim, beta, **options))
         return state
 
-# %% ../nbs/43_trainer.ipynb #aa4b69ff
+# %% ../nbs/43_trainer.ipynb #1e6eb645
 def _checked_backbone(model, data: Interactions) -> int:
     "Refuse what has no factors for the data; how many columns they have."
     fine = isinstance(model, nn.Module) and hasattr(model, 'embeddings')
@@ -124,6 +125,7 @@ def _checked_backbone(model, data: Interactions) -> int:
           f'one of {n} users and {m} items, with equal columns')
     return V.shape[1]
 
+# %% ../nbs/43_trainer.ipynb #54344ebf
 def new_model(
     plan: Plan,           # of the run
     data: Interactions,   # without its test part
