@@ -32,20 +32,6 @@ _all_ = ['Interactions', 'gini', 'read_interactions', 'World', 'Simulated', 'obs
          'simulate', 'split_common', 'split_debiased', 'split_temporal',
          'label_ids', 'pack_labels', 'unpack_labels']   # had from here, too
 
-# %% ../nbs/10_data.ipynb #a66dc654
-import numbers
-
-def _check_int(arg: str, v, least: int, most: int | None = 2**31) -> None:
-    "Until the last rooms that import it use `check_integer`."
-    whole = isinstance(v, numbers.Integral) and not isinstance(v, bool)
-    valid = f'an integer ≥ {least}' + (f', at most {most:,}' if most else '')
-    check(whole and v >= least and (most is None or v <= most), arg, v, valid)
-
-def _check_number(arg: str, v, ok: Callable, valid: str) -> None:
-    "Until the last rooms that import it use `check_number`."
-    real = isinstance(v, numbers.Real) and not isinstance(v, bool)
-    check(real and abs(v) <= 1e300 and ok(v), arg, v, valid)   # false for NaN
-
 # %% ../nbs/10_data.ipynb #3c71b911
 Pairs = tuple[np.ndarray, np.ndarray]  # user ids, item ids
 
