@@ -32,20 +32,6 @@ _all_ = ['Interactions', 'gini', 'read_interactions', 'World', 'Simulated', 'obs
          'simulate', 'split_common', 'split_debiased', 'split_temporal',
          'label_ids', 'pack_labels', 'unpack_labels']   # had from here, too
 
-# %% ../nbs/10_data.ipynb #a66dc654
-import numbers
-
-def _check_int(arg: str, v, least: int, most: int | None = 2**31) -> None:
-    "Until the last rooms that import it use `check_integer`."
-    whole = isinstance(v, numbers.Integral) and not isinstance(v, bool)
-    valid = f'an integer ≥ {least}' + (f', at most {most:,}' if most else '')
-    check(whole and v >= least and (most is None or v <= most), arg, v, valid)
-
-def _check_number(arg: str, v, ok: Callable, valid: str) -> None:
-    "Until the last rooms that import it use `check_number`."
-    real = isinstance(v, numbers.Real) and not isinstance(v, bool)
-    check(real and abs(v) <= 1e300 and ok(v), arg, v, valid)   # false for NaN
-
 # %% ../nbs/10_data.ipynb #3c71b911
 Pairs = tuple[np.ndarray, np.ndarray]  # user ids, item ids
 
@@ -337,10 +323,9 @@ def _published(name: str, spec: Dataset, root) -> Interactions:
         files = f/'train.txt', f/'test.txt'
         there = all(p.is_file() for p in files)
         if there: return _checked_set(name, replace(spec, read=_line_files), *files)
-    raw = folders[-1]/'raw'
+    raw, hint = folders[-1]/'raw', f'put train.txt and test.txt into {folders[-1]}'
     if not spec.train:
-        hint = f'{spec.where}; put train.txt and test.txt into {folders[-1]}'
-        raise FileNotFoundError(f'{name} cannot be downloaded. {hint}')
+        raise FileNotFoundError(f'{name} cannot be downloaded. {spec.where}; {hint}')
     ways = _fetched_file(spec.train, raw/'train'), _fetched_file(spec.test, raw/'test')
     with ways[0] as train, ways[1] as test: return _checked_set(name, spec, train, test)
 
@@ -360,10 +345,11 @@ def _check_paradigm(name: str, source, paradigm) -> None:
 # %% ../nbs/10_data.ipynb #92646d16
 def _named_source(name) -> tuple:   # its name; Dataset, Interactions or None
     "What `load_dataset` was asked for; None stands for the simulated set."
-    name, source = named(DATASETS | dict(simulated=None), name, 'name')
+    known = DATASETS | dict(simulated=None)
+    name, source = named(known, name, 'name')
     ours = isinstance(source, (Interactions, Dataset, type(None))) and name != 'Dataset'
-    valid = 'a registered name, Interactions, or a Dataset with a name'
-    check(ours, 'name', source, valid, TypeError)
+    valid = f'one of {", ".join(sorted(known))}; Interactions; a Dataset with a name'
+    check(ours, 'name', source, valid)
     return name, source
 
 # %% ../nbs/10_data.ipynb #8d26a9f6

@@ -324,6 +324,7 @@ def _frame_table(df, file: str = '') -> Table:
     where = lambda row: f'row {df.index[row]}'
     return Table(file, list(df.columns), len(df), lambda j: df.iloc[:, j], where)
 
+# %% ../nbs/08_formats.ipynb #688a2326
 def _lines_table(text: bytes, asked: dict, file: str) -> Table:
     "A table of the pairs of a file of lines."
     import pandas as pd
