@@ -210,7 +210,7 @@ def make_method(
     return cls(**options)
 
 # %% ../nbs/32_frame.ipynb #7f34e786
-def _check_activation(activation, norm: str, through: bool) -> None:
+def _check_scores_form(activation, norm: str, through: bool) -> None:
     "None or 'sigmoid', with a norm and a gradient that it can have."
     raw = activation is None
     known = raw or isinstance(activation, str) and activation == 'sigmoid'
@@ -238,7 +238,7 @@ class ReSN(Method):
         check_option('beta', self.beta); check_switch('through', self.through)
         norms = dict.fromkeys(('exact', 'popularity', 'power', 'random'))
         choose(norms, self.norm, 'norm')
-        _check_activation(self.activation, self.norm, self.through)
+        _check_scores_form(self.activation, self.norm, self.through)
 
     def penalty(self, model: nn.Module, batch: Batch) -> Tensor | float:
         if self.beta == 0: return 0.

@@ -250,7 +250,7 @@ def _maker_of(model) -> Callable[..., nn.Module]:
     return make
 
 # %% ../nbs/41_plan.ipynb #59afc84c
-_STEP_OPTIONS = {'l2', 'negatives', 'batch_users'}         # what only gradient steps have …
+_STEP_OPTIONS = {'l2', 'negatives', 'batch_users'}         # what gradient steps have …
 _ALS_OPTIONS = {'reg', 'alpha', 'steps', 'exact', 'safe'}   # … and only least squares
 
 def _options_by_owner(make, method, known: dict, als: bool) -> dict[str, set[str]]:
