@@ -250,8 +250,9 @@ def _maker_of(model) -> Callable[..., nn.Module]:
     return make
 
 # %% ../nbs/41_plan.ipynb #59afc84c
-_STEP_OPTIONS = {'l2', 'negatives', 'batch_users'}         # what gradient steps have …
-_ALS_OPTIONS = {'reg', 'alpha', 'steps', 'exact', 'safe'}   # … and only least squares
+# what only gradient steps have, and only least squares
+_STEP_OPTIONS = {'l2', 'negatives', 'batch_users'}
+_ALS_OPTIONS = {'reg', 'alpha', 'steps', 'exact', 'safe'}
 
 def _options_by_owner(make, method, known: dict, als: bool) -> dict[str, set[str]]:
     "Names of the options of configuration, backbone, method and least squares."
