@@ -47,12 +47,12 @@ def check_integer(arg: str, value, least: int = 0, most: int | None = None) -> i
 # %% ../nbs/04_core.ipynb #e60df864
 def check_number(arg: str, value, least: float = -math.inf, most: float = math.inf,
                  open: bool = False) -> float:
-    """The `value` of `arg` as a finite float in [`least`, `most`], or (`least`, `most`]
-    if `open`; a `ValueError` if it is none."""
+    "`arg`'s `value` as a finite float ≥ `least` (`open`: >), ≤ `most` or `ValueError`."
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     low = '' if least == -math.inf else f' {">" if open else "≥"} {least:g}'
     high = '' if most == math.inf else f' and ≤ {most:g}' if low else f' ≤ {most:g}'
-    finite = real and abs(value) <= sys.float_info.max   # no int beyond a float; no NaN
+    huge = isinstance(value, numbers.Integral) and abs(value) > sys.float_info.max
+    finite = real and abs(value) < math.inf and not huge   # false for NaN
     within = finite and least <= value <= most and not (open and value == least)
     check(within, arg, value, f'a finite number{low}{high}')
     return float(value)
