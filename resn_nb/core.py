@@ -74,9 +74,9 @@ def register(
     word = isinstance(name, str) and re.fullmatch(r'\w[\w-]*', name)
     check(bool(word), 'name', name, 'letters, digits, _ and -')
     def enter(obj):
-        same = getattr(registry.get(name), '__qualname__', 0) == \
-            getattr(obj, '__qualname__', 1)   # a cell that is run again
-        check(same or name not in registry, 'name', name, 'a name that is not taken')
+        word = getattr(obj, '__qualname__', '<lambda>')   # a cell may be run again
+        again = word == getattr(registry.get(name), '__qualname__', 0) != '<lambda>'
+        check(again or name not in registry, 'name', name, 'a name that is not taken')
         registry[name] = obj
         return obj
     return enter
