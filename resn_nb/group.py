@@ -40,6 +40,8 @@ class _Members:
         self.device, self.timeout = torch.device(device), _seconds_of(timeout)
         patience = datetime.timedelta(seconds=self.timeout)
         with self.talking('meeting'): self.group = dist.new_group(timeout=patience)
+        # none may end, and its store with it, while another still asks the store
+        self.all_reduce(torch.zeros(1, device=self.device), 'meeting')
     @property
     def root(self) -> bool:
         "Is this rank 0, which writes?"
