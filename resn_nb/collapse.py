@@ -24,7 +24,7 @@ from .theory import alignment, dominance, effective_rank, first_direction
 from .theory import score_triples, top_items, top_singular
 from .train import fit
 
-_all_ = ['loss', 'alternate', 'quasi_newton', 'evolve']   # of page 16
+_all_ = ['loss', 'alternate', 'quasi_newton', 'evolve']   # of page 18
 
 # %% ../nbs/58_collapse.ipynb #0e6dfa6d
 def _check_is_log(data) -> None:
