@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MOST', 'STYLE', 'SCRIPT', 'dial_html', 'html_report', 'save_report']
 
-# %% ../nbs/50_report.ipynb #568d77c3
+# %% ../nbs/50_report.ipynb #e254eae2
 import base64, hashlib, html, json, math, numbers
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from .core import COLORS, check, path_of, write_beside
 
-# %% ../nbs/50_report.ipynb #e816e75e
+# %% ../nbs/50_report.ipynb #a70fc8b8
 # Bounds of one report; what is more is thinned evenly, and the caption says so.
 MOST = dict(points=40, users=12, items=10, dots=2_000, label=80, size=1_000_000)
 
@@ -26,15 +26,19 @@ def _escaped(x, most: int = MOST['label']) -> str:
     "`x` as text of HTML."
     return html.escape(_label(x, most))
 
-# %% ../nbs/50_report.ipynb #8a8458b3
-def _number_text(x) -> str:
+# %% ../nbs/50_report.ipynb #421f7657
+def _digits(x) -> int:
+    "How many decimals show three digits or so of `x`."
+    real = isinstance(x, numbers.Real) and math.isfinite(x)
+    return 3 if not real or abs(x) <= 1 else 2 if abs(x) < 100 else 0
+
+def _number_text(x, digits: int | None = None) -> str:
     "A number with three digits or so; text as it is; – where there is none."
     if x is None or isinstance(x, str): return '–' if x is None else x
     if isinstance(x, (bool, np.bool_)): return 'yes' if x else 'no'
     if isinstance(x, numbers.Integral): return f'{x:,}'.replace('-', '−')
     if not math.isfinite(x): return '–'
-    digits = 3 if abs(x) < 1 else 2 if abs(x) < 100 else 0
-    return f'{x:,.{digits}f}'.replace('-', '−')
+    return f'{x:,.{_digits(x) if digits is None else digits}f}'.replace('-', '−')
 
 def _percent_text(x, sign: bool = False) -> str:
     "A share in per cent, with its sign if it is a change."
@@ -42,15 +46,15 @@ def _percent_text(x, sign: bool = False) -> str:
     shown = round(100 * float(x), 1) + 0.   # no −0.0
     return (f'{shown:+.1f}' if sign else f'{shown:.1f}').replace('-', '−') + '\xa0%'
 
-# %% ../nbs/50_report.ipynb #cbe8c84c
+# %% ../nbs/50_report.ipynb #e6b449ff
 _LIGHT = f'''--ink: {COLORS['ink']}; --paper: #fff; --muted: #5c6268; --line: #d5d9dd;
   --accent: {COLORS['resn']}; --soft: #eef4f8;
-  --g0: #e4e7ea; --g1: #ccd1d6; --g2: #aeb5bc; --g3: #89919a;'''
+  --g0: #dce0e4; --g1: #c3cad0; --g2: #a4adb5; --g3: #808a94;'''
 _DARK = f'''--ink: #e6e6e6; --paper: #17191c; --muted: #a7adb4; --line: #3b4046;
   --accent: {COLORS['light']}; --soft: #22303a;
-  --g0: #33383d; --g1: #484e55; --g2: #626a72; --g3: #838c95;'''
+  --g0: #3a4046; --g1: #4f565e; --g2: #6b747d; --g3: #8d97a1;'''
 
-# %% ../nbs/50_report.ipynb #6f2e5a08
+# %% ../nbs/50_report.ipynb #2ffeddf4
 _COLOURS = f'''
 .resn, .quarto-light .resn {{ {_LIGHT} }}
 @media (prefers-color-scheme: dark) {{ .resn {{ {_DARK} }} }}
@@ -71,7 +75,7 @@ _WORDS = '''
 .resn [hidden] { display: none; }
 '''
 
-# %% ../nbs/50_report.ipynb #c52a5b6c
+# %% ../nbs/50_report.ipynb #faf7f2a5
 _PICTURES = '''
 .resn figure { margin: 0; min-width: 0; }
 .resn svg { display: block; width: 100%; height: auto; max-width: 29rem; }
@@ -104,7 +108,7 @@ _TABLES = '''
 .resn tr[aria-current] > * { background: var(--soft); font-weight: 600; }
 '''
 
-# %% ../nbs/50_report.ipynb #6954e38d
+# %% ../nbs/50_report.ipynb #96630344
 _LIST_STYLE = '''
 .resn .pictures, .resn .lists { display: grid; gap: 1.5rem 2.5rem; margin: 1.5rem 0;
   grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); }
@@ -131,7 +135,7 @@ _CONTROL = '''
   background: none; text-decoration: underline; cursor: pointer; }
 '''
 
-# %% ../nbs/50_report.ipynb #0dce0abd
+# %% ../nbs/50_report.ipynb #cb31499e
 _PAGE = '''
 body.resn { background: var(--paper); font: 1rem/1.5 system-ui, sans-serif; margin: 0; }
 body.resn main { max-width: 62rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
@@ -157,7 +161,7 @@ body.resn dd { margin: 0; font-size: .875rem; }
 
 STYLE = _COLOURS + _WORDS + _PICTURES + _TABLES + _LIST_STYLE + _CONTROL + _PAGE
 
-# %% ../nbs/50_report.ipynb #e9b87704
+# %% ../nbs/50_report.ipynb #e4885191
 def _table(caption: str, head: list, rows: list[list], marked: int = -1) -> str:
     "A table in a box that scrolls; the first cell of a row heads it."
     cells = ''.join(f'<th scope="col">{h}</th>' for h in head)
@@ -170,7 +174,7 @@ def _table(caption: str, head: list, rows: list[list], marked: int = -1) -> str:
             f'<table><caption>{caption}</caption><thead><tr>{cells}</tr></thead>'
             f'<tbody>{"".join(lines)}</tbody></table></div>')
 
-# %% ../nbs/50_report.ipynb #d69d55fb
+# %% ../nbs/50_report.ipynb #ad4e02d9
 def _figure(name: str, title: str, caption: str, body: str, height: int,
             table: str) -> str:
     "A picture 360 wide, what is to be seen in it, and its numbers behind."
@@ -185,7 +189,7 @@ def _text(x: float, y: float, words: str, anchor: str = 'start', kind: str = '')
     "Words in a picture."
     return f'<text x="{x}" y="{y}" text-anchor="{anchor}" class="{kind}">{words}</text>'
 
-# %% ../nbs/50_report.ipynb #5ca3f126
+# %% ../nbs/50_report.ipynb #9bedd543
 _LISTS = dict(model='this model', data='the log', random='random lists',
               bestseller='bestsellers')
 
@@ -202,7 +206,7 @@ def _stack(shares, y: int) -> str:
         x += 218 * s
     return ''.join(out)
 
-# %% ../nbs/50_report.ipynb #b22ed4be
+# %% ../nbs/50_report.ipynb #1c328360
 def _groups_picture(groups: dict) -> str:
     "A bar for each kind of list."
     kinds = [k for k in _LISTS if groups.get(k) is not None]
@@ -223,7 +227,7 @@ def _groups_picture(groups: dict) -> str:
     caption = f'Share of the slots that the most popular items hold: {most}.'
     return _figure('groups', 'Whose slots are they?', caption, body, y + 22, table)
 
-# %% ../nbs/50_report.ipynb #f677e11c
+# %% ../nbs/50_report.ipynb #6fae5a59
 def _spectrum_picture(spectrum) -> str:
     "Bars of the first 32 singular values."
     sigma = np.asarray(spectrum, float)
@@ -242,7 +246,7 @@ def _spectrum_picture(spectrum) -> str:
     caption = f'The first direction carries {share} of the squared scores.'
     return _figure('spectrum', 'How many directions?', caption, body, 172, table)
 
-# %% ../nbs/50_report.ipynb #9f533a69
+# %% ../nbs/50_report.ipynb #9240316b
 def _scatter_picture(scatter) -> str:
     "Predicted against log popularity, one dot an item."
     dots = np.asarray(scatter, float)
@@ -266,7 +270,7 @@ def _scatter_picture(scatter) -> str:
     return _figure('scatter', 'Does it predict popularity?', caption, body, 178,
                    _table('Predicted popularity by log popularity', head, rows))
 
-# %% ../nbs/50_report.ipynb #18c5698c
+# %% ../nbs/50_report.ipynb #d3e559d1
 def _checked_dial(dial: dict) -> dict:
     "The dial with at most `MOST` points and users; a `ValueError` where it is none."
     points, chosen = list(dial.get('points') or []), dial.get('chosen')
@@ -283,7 +287,7 @@ def _checked_dial(dial: dict) -> dict:
     users = list(dial.get('users') or [])[:MOST['users']]
     return dial | dict(points=[points[i] for i in keep], chosen=at, users=users)
 
-# %% ../nbs/50_report.ipynb #25e17595
+# %% ../nbs/50_report.ipynb #aea7ac87
 def _sentence(dial: dict, i: int) -> str:
     "What point `i` gives and costs, in words."
     p = dial['points'][i]
@@ -299,7 +303,7 @@ def _sentence(dial: dict, i: int) -> str:
     met = dial.get('met', True)
     return words + (' Chosen.' if met else ' The nearest point: none keeps the limits.')
 
-# %% ../nbs/50_report.ipynb #49b999d8
+# %% ../nbs/50_report.ipynb #9de3a096
 def _strength_text(p: dict) -> str: return f'{p["strength"]:.3g}'
 
 def _listed(dial: dict) -> tuple[list[str], list[list[list[int]]]]:
@@ -312,12 +316,12 @@ def _listed(dial: dict) -> tuple[list[str], list[list[list[int]]]]:
         out.append([[order.setdefault(x, len(order)) for x in u] for u in short])
     return list(order), out
 
-# %% ../nbs/50_report.ipynb #50605bd9
+# %% ../nbs/50_report.ipynb #f0ef0c6b
 def _dial_data(dial: dict) -> dict:
     "What the script needs: for each point its finished texts, sizes and lists."
     items, lists = _listed(dial)
     popular = {str(x) for x in dial.get('popular') or ()}
-    points = [dict(said=_sentence(dial, i), value=f'strength {_strength_text(p)}',
+    points = [dict(said=_sentence(dial, i), strength=_strength_text(p),
                    shares=[round(float(s), 4) for s in p['group_shares']],
                    texts=[_percent_text(s) for s in p['group_shares']], lists=of)
               for i, (p, of) in enumerate(zip(dial['points'], lists))]
@@ -331,7 +335,7 @@ def _as_script(data) -> str:
     for c in '<>&': text = text.replace(c, f'\\u{ord(c):04x}')
     return f'<script type="application/json">{text}</script>'
 
-# %% ../nbs/50_report.ipynb #1dd66a08
+# %% ../nbs/50_report.ipynb #b3cd0436
 def _live_groups(dial: dict, at: int) -> str:
     "A bar for each group; the lines are the shares at the start."
     now, start = (dial['points'][i]['group_shares'] for i in (at, 0))
@@ -342,13 +346,14 @@ def _live_groups(dial: dict, at: int) -> str:
         words = 'least popular' if not i else 'most popular' if i == n - 1 else ''
         x = 92 + scale * b
         body += _text(0, y + 13, words or f'group {i + 1}')
+        shade = 4 if i == n - 1 else 2
         body += (f'<rect x="92" y="{y}" height="18" width="{scale * s:.1f}" '
-                 f'data-scale="{scale:.2f}" class="live share {_shade(i, n)}"/>'
+                 f'data-scale="{scale:.2f}" class="live share g{shade}"/>'
                  f'<path class="start" d="M{x:.1f} {y - 2}v22"/>')
         body += _text(358, y + 13, _percent_text(s), 'end', 'now')
     return body
 
-# %% ../nbs/50_report.ipynb #c3038d56
+# %% ../nbs/50_report.ipynb #41cd52dd
 def _trade_places(dial: dict) -> list[tuple[float, float]]:
     "Where each point stands in the picture of the trade."
     share = [p.get('popular_ratio', p['group_shares'][-1]) for p in dial['points']]
@@ -370,7 +375,7 @@ def _trade_scales(dial: dict):
         return lambda v: round(float(first + step * (v - low)), 1)
     return scale(share, 46, 346), scale(change, 128, 12)
 
-# %% ../nbs/50_report.ipynb #af017df8
+# %% ../nbs/50_report.ipynb #db5d545a
 def _trade_picture(dial: dict, at: int) -> str:
     "NDCG's change against the share of the most popular items, a point a strength."
     places, (x, y) = _trade_places(dial), _trade_scales(dial)
@@ -393,7 +398,11 @@ def _trade_picture(dial: dict, at: int) -> str:
     a, b = places[at]
     return body + f'<circle class="live here" cx="{a}" cy="{b}" r="7"/>'
 
-# %% ../nbs/50_report.ipynb #f9d66688
+# %% ../nbs/50_report.ipynb #68f53916
+def _groups_of(dial: dict) -> list[str]:
+    "Names of the groups of items."
+    return [f'group {i + 1}' for i in range(len(dial['points'][0]['group_shares']))]
+
 def _points_table(dial: dict, at: int) -> str:
     "Every point, for those who see no picture or have no script."
     rows = []
@@ -402,12 +411,10 @@ def _points_table(dial: dict, at: int) -> str:
         change = _percent_text(p.get('ndcg_change'), True)
         cells = [*map(_percent_text, p['group_shares']), _number_text(p.get('ndcg'))]
         rows.append([_strength_text(p), *cells, change, f'{low} to {high}'])
-    n = len(dial['points'][0]['group_shares'])
-    groups = [f'group {i + 1}' for i in range(n)]
-    head = ['strength', *groups, 'NDCG', 'change', 'interval']
+    head = ['strength', *_groups_of(dial), 'NDCG', 'change', 'interval']
     return _table('All points of the dial', head, rows, at)
 
-# %% ../nbs/50_report.ipynb #cf1dec25
+# %% ../nbs/50_report.ipynb #d2f0cd9b
 _POPULAR = '<span class="popular"><span class="unseen">popular</span></span>'
 _NEW = '<span class="new">new</span>'
 
@@ -427,42 +434,51 @@ def _lists_html(dial: dict, data: dict, at: int) -> str:
     key += f' one of the most popular items, {_NEW} not listed at the start.</p>'
     return key + f'<div class="lists">{"".join(cards)}</div>' if cards else ''
 
-# %% ../nbs/50_report.ipynb #798535a9
+# %% ../nbs/50_report.ipynb #1b7309d3
+def _control_html(name: str, points: list[dict], at: int) -> str:
+    "The slider, and what its point says; off until the script runs."
+    now, first, last = (points[i] for i in (at, 0, -1))
+    return f'''<div class="control">
+<label for="{name}-at">Strength</label> <span class="at">{now['strength']}</span>
+<input type="range" id="{name}-at" min="0" max="{len(points) - 1}" step="1"
+ value="{at}" disabled autocomplete="off" aria-valuetext="strength {now['strength']}"
+ aria-describedby="{name}-said">
+<div class="ends muted"><span>{first['strength']}</span>
+<button type="button" hidden>back to the chosen point</button>
+<span>{last['strength']}</span></div>
+<output id="{name}-said" for="{name}-at" aria-live="polite">{now['said']}</output>
+<noscript><p class="muted">The slider needs JavaScript; the table has every point.</p>
+</noscript></div>'''
+
+# %% ../nbs/50_report.ipynb #5f08f2a9
 def dial_html(
     dial: dict,          # points, users, chosen … as in `html_report`
     name: str = 'dial',  # of its ids; another one for a second dial on a page
 ) -> str:                # HTML without style and script
     "Slider, live pictures and lists; a `ValueError` for what is no dial."
     dial = _checked_dial(dial)
-    data, at, n = _dial_data(dial), dial['chosen'] or 0, len(dial['points'])
-    now, ends = data['points'][at], [_strength_text(dial['points'][i]) for i in (0, -1)]
+    data, at = _dial_data(dial), dial['chosen'] or 0
     told = ', '.join(filter(None, (dial.get('direction'), dial.get('side'))))
     about = f'<p class="muted">Direction and side: {_escaped(told)}</p>' if told else ''
     table = _points_table(dial, at)
     shares = _figure(f'{name}-shares', 'Share of the slots',
                      'Bars: at this strength. Lines: at the start.',
-                     _live_groups(dial, at), 6 + 26 * len(now['shares']), table)
+                     _live_groups(dial, at), 6 + 26 * len(_groups_of(dial)), table)
     trade = _figure(f'{name}-trade', 'What it costs',
                     'NDCG against popularity, a point a strength; dashed: the limits.',
                     _trade_picture(dial, at), 172, table)
-    return f'''<section class="resn-dial" id="{name}">{about}<div class="control">
-<label for="{name}-at">Strength</label>
-<input type="range" id="{name}-at" min="0" max="{n - 1}" step="1" value="{at}" disabled
- autocomplete="off" aria-valuetext="{now['value']}" aria-describedby="{name}-said">
-<div class="ends muted"><span>{ends[0]}</span>
-<button type="button" hidden>back to the chosen point</button>
-<span>{ends[1]}</span></div>
-<output id="{name}-said" for="{name}-at" aria-live="polite">{now['said']}</output>
-<noscript><p class="muted">The slider needs JavaScript; the table has every point.</p>
-</noscript></div><div class="pictures">{shares}{trade}</div>
-{_lists_html(dial, data, at)}{_as_script(data)}</section>'''
+    return (f'<section class="resn-dial" id="{name}">{about}'
+            + _control_html(name, data['points'], at)
+            + f'<div class="pictures">{shares}{trade}</div>'
+            + _lists_html(dial, data, at) + _as_script(data) + '</section>')
 
-# %% ../nbs/50_report.ipynb #bbf2d784
+# %% ../nbs/50_report.ipynb #29f61ca5
 SCRIPT = '''
 for (const dial of document.querySelectorAll('.resn-dial')) {
   const all = query => [...dial.querySelectorAll(query)];
   const [slider] = all('input[type=range]'), [said] = all('output');
-  const [back] = all('button'), chosen = slider.getAttribute('value');
+  const [strength] = all('.at'), [back] = all('button');
+  const chosen = slider.getAttribute('value');
   const data = JSON.parse(all('script[type="application/json"]')[0].textContent);
   const popular = new Set(data.popular);
 
@@ -482,7 +498,8 @@ for (const dial of document.querySelectorAll('.resn-dial')) {
   const show = at => {
     const point = data.points[at];
     said.textContent = point.said;
-    slider.setAttribute('aria-valuetext', point.value);
+    slider.setAttribute('aria-valuetext', `strength ${point.strength}`);
+    strength.textContent = point.strength;
     back.hidden = at === chosen;
     all('.share').forEach((bar, i) =>
       bar.setAttribute('width', (bar.dataset.scale * point.shares[i]).toFixed(1)));
@@ -511,7 +528,7 @@ addEventListener('beforeprint', () =>
   document.querySelectorAll('.resn details').forEach(part => { part.open = true; }));
 '''
 
-# %% ../nbs/50_report.ipynb #f7b3c870
+# %% ../nbs/50_report.ipynb #a6be24d8
 def _hash_of(text: str) -> str:
     "As a content security policy names an inline text."
     digest = hashlib.sha256(text.encode()).digest()
@@ -527,7 +544,7 @@ def _head(title: str) -> str:
             '<meta name="color-scheme" content="light dark">'
             f'<title>{title}</title><style>{STYLE}</style></head>')
 
-# %% ../nbs/50_report.ipynb #a3c3baa3
+# %% ../nbs/50_report.ipynb #a022c05d
 def _facts_table(facts) -> str:
     "What the lists do, beside the two trivial lists; the meaning under the name."
     rows = []
@@ -535,7 +552,8 @@ def _facts_table(facts) -> str:
         first = _escaped(name)
         about = _escaped(meaning[0], 200) if meaning and meaning[0] else ''
         if about: first += f'<br><small>{about}</small>'
-        cells = [_escaped(_number_text(x)) for x in (own, best, chance)]
+        digits = min(map(_digits, (own, best, chance)))
+        cells = [_escaped(_number_text(x, digits)) for x in (own, best, chance)]
         rows.append([first, f'<span class="own">{cells[0]}</span>', *cells[1:]])
     head = ['', 'this model', 'best&shy;sellers', 'random']
     return _table('What the lists do, beside bestseller and random lists', head, rows)
@@ -545,7 +563,7 @@ def _terms(pairs: dict) -> str:
     return ''.join(f'<dt>{_escaped(k)}</dt><dd>{_escaped(_number_text(v), 400)}</dd>'
                    for k, v in pairs.items())
 
-# %% ../nbs/50_report.ipynb #fb5a6cfa
+# %% ../nbs/50_report.ipynb #c11ae48b
 def _flat(origin: dict, before: str = '') -> dict:
     "Nested dicts as one, lists as text."
     out = {}
@@ -565,7 +583,7 @@ def _why(content: dict) -> str:
     if angles := content.get('alignment'): out += f'<dl>{_terms(_flat(angles))}</dl>'
     return out
 
-# %% ../nbs/50_report.ipynb #a88b636b
+# %% ../nbs/50_report.ipynb #c7a9a838
 def _sections(content: dict) -> list[tuple[str, str]]:
     "(heading, HTML) of what there is."
     facts, groups = content.get('facts'), content.get('groups')
@@ -577,7 +595,7 @@ def _sections(content: dict) -> list[tuple[str, str]]:
              ('Turn the dial', dial_html(dial) if dial else ''), ('Origin', made)]
     return [(title, body) for title, body in parts if body]
 
-# %% ../nbs/50_report.ipynb #7c863884
+# %% ../nbs/50_report.ipynb #97c1d692
 def html_report(
     content: dict,   # title and, as far as there are, verdict, notes, facts, groups …
 ) -> str:            # a whole page, under 1 MB
@@ -599,7 +617,7 @@ def html_report(
     check(size < MOST['size'], 'content', f'{size:,} bytes', 'a report under 1 MB')
     return page
 
-# %% ../nbs/50_report.ipynb #2a549167
+# %% ../nbs/50_report.ipynb #5e4b53e1
 def save_report(
     content: dict,     # as for `html_report`
     path: str | Path,  # of the file; one that is there is replaced
