@@ -6,9 +6,8 @@
 __all__ = ['Point', 'Dial', 'Trade', 'choose_trade']
 
 # %% ../nbs/52_dial.ipynb #b0358389
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from fastcore.basics import patch

@@ -287,7 +287,7 @@ _LIMIT_MODELS = dict(als=dict(solver='als', epochs=8), bpr=dict(loss='bpr', lr=.
 
 def _limit_model(x: Interactions, name: str, seed: int, kept: Path | None) -> Scores:
     "Factors, trained once: 32 of them, best epoch by validation."
-    if kept is not None and kept.exists(): return Scores(**load_tensors(kept))
+    if kept is not None and kept.exists(): return Scores(**load_tensors(kept)[0])
     options = dict(dim=32, seed=seed, progress=False) | _LIMIT_MODELS[name]
     if name != 'als':
         options |= dict(batch_users=512, epochs=max(30, 75_000 // x.n_users))
