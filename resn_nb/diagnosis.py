@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .adapters import as_model, in_model_order
 from .core import COLORS, as_json, check_integer, provenance, use_style
 from .corrections import Scores, available_corrections
 from .data import Interactions
-from .factors import as_model, in_model_order
 from .lists import Lists, cold_users, popular_lists, topk
 from .metrics import METRICS
 from .report import save_report
