@@ -7,7 +7,7 @@
 
 cosmic-ray makes the faults: a number off by one, a comparison turned round, + for -, a condition
 negated, a loop that does not run. A sample of them, drawn with --seed, is tried one by one: the
-page's test cells run, in a process of their own, against a copy of the package with that fault.
+page runs, in a process of its own, with that fault in its exported cells and in a copy of the package.
 What no test notices is printed as a diff and saved in nbs/results/mutation/MODULE.json.
 """
 import argparse
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT/'nbs'/'results'/'mutation'
 KINDS = re.compile(r'core/(AddNot|NumberReplacer|ReplaceAndWithOr|ReplaceOrWithAnd|ReplaceTrueWithFalse|'
                    r'ReplaceFalseWithTrue|ReplaceBreakWithContinue|ReplaceContinueWithBreak|'
-                   r'ZeroIterationForLoop|ReplaceComparisonOperator_\w+|ReplaceUnaryOperator_Delete_\w+|'
+                   r'ZeroIterationForLoop|ReplaceComparisonOperator_(?!\w*Is)\w+|ReplaceUnaryOperator_Delete_\w+|'
                    r'ReplaceBinaryOperator_(Add_Sub|Sub_Add|Mul_Div|Div_Mul|FloorDiv_Mul|Mod_Mul|Pow_Mul))')
 SKIPPED = re.compile(r'^#\|\s*(exports?|exporti|default_exp|slow|cuda|net|eval:\s*false)\b', re.M)
 
@@ -79,17 +79,22 @@ def harmless(source, mutated):
     return all(re.match(r'\s*(#|__all__|@dataclass|from |import )', line) for line in changed)
 
 
-def run_tests(page, module):
-    "The test cells of a page, with the exported module in the place of the exported cells."
-    import importlib
+def exported_cells(path):
+    "id of a cell → its exported code, as cells of a page run it."
+    parts = re.split(r'^# %% \S+ #(\w+)$', path.read_text(encoding='utf-8'), flags=re.M)
+    absolute = lambda code: re.sub(r'^(\s*from )\.(\w?)', lambda m: f'{m[1]}resn_nb{"." + m[2] if m[2] else ""}', code, flags=re.M)
+    return {cell: absolute(code) for cell, code in zip(parts[1::2], parts[2::2])}
+
+
+def run_tests(page, path):
+    "Run a page with its exported cells as the module's file has them."
     from execnb.shell import CaptureShell
-    shell = CaptureShell(str(page))
-    names = vars(importlib.import_module(f'resn_nb.{module}'))
-    shell.user_ns.update({k: v for k, v in names.items() if not k.startswith('__')})
-    for source in cells_of(page):
-        if SKIPPED.search(source):
+    shell, exported = CaptureShell(str(page)), exported_cells(path)
+    for cell in json.loads(page.read_text(encoding='utf-8'))['cells']:
+        source = ''.join(cell['source'])
+        if cell['cell_type'] != 'code' or cell['id'] not in exported and SKIPPED.search(source):
             continue
-        shell.run(source)
+        shell.run(exported.get(cell['id'], source))
         if shell.exc:
             raise AssertionError(f'{page.name}: {shell.exc!r} in\n{source}')
 
@@ -110,7 +115,7 @@ def attempt(package, todo, module, limit):
             __import__(f'resn_nb.{module}')
             code = 1
             for page in todo:
-                run_tests(page, module)
+                run_tests(page, package/'resn_nb'/f'{module}.py')
             code = 0
         except BaseException:
             os.write(write, traceback.format_exc()[-3000:].encode())
