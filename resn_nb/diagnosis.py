@@ -219,7 +219,7 @@ def corrected_facts(
     kinds = available_corrections(s, trials.who.popularity, 'item')
     return {name: looks(trials.lists(c.at(s, 1.))) for name, c in kinds.items()}
 
-# %% ../nbs/51_diagnosis.ipynb #4eb595c7
+# %% ../nbs/51_diagnosis.ipynb #7d864985
 def verdict_words(
     verdict: str | None,   # as in `Diagnosis`
     excess: dict,          # of `excess_facts`
@@ -228,7 +228,7 @@ def verdict_words(
     "The verdict in words, with the numbers that it stands on."
     percent = lambda v: f'{100 * v:.1f} %'
     slots, had = percent(excess['model']), percent(excess['data'])
-    share = f'the most popular group has {had} of the interactions, {slots} of the slots'
+    share = f'the most popular group has {had} of interactions and {slots} of slots'
     if not excess['some']: return f'Leave it: {share}, which is no excess.'
     if not tried: return f'Too popular: {share}. Why, only the scores could tell.'
     w, k = tried['without'], tried['directions']
