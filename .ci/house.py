@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'resn_nb'
 LINES = 400          # of an exported module
 LIFTED = dict(spectral=740,   # one file with PyTorch alone that a person can lift: norm, penalty, spectrum, with their checks
-              report=640)     # a report's style, script and pictures, in one place
+              report=700)     # a report's style, script and pictures, in one place
 WIDE, WIDE_SHARE = 100, .01   # columns, and the share of exported lines that may have more
 CELL = 12            # median lines of an exported cell
 DOCUMENTED = .95     # share of public parameters with a comment

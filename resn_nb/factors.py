@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ADAPTERS', 'SIDES', 'adapter', 'made_by', 'kind_of', 'as_model', 'inner_products', 'rounded_note', 'read_tables',
-           'read_dict', 'bias_column', 'Columns', 'read_recommender', 'read_embeddings', 'tower_tables',
-           'agreeing_scores', 'read_towers']
+           'read_dict', 'bias_column', 'Columns', 'read_recommender', 'read_embeddings', 'tower_tables', 'same_orders',
+           'agreeing_scores', 'read_towers', 'agrees', 'attribute_places']
 
 # %% ../nbs/48_factors.ipynb #d2bd29de
 from collections.abc import Callable, Mapping
@@ -295,7 +295,10 @@ def _asked_scores(model: nn.Module, n: int, m: int) -> Tensor | None:   # (few, 
     fits = torch.is_tensor(found) and found.numel() == len(pairs[0])
     return found.reshape(len(u), len(i)).cpu().double() if fits else None
 
-def _same_orders(a: Tensor, b: Tensor) -> bool:   # (b, k) both
+def same_orders(
+    a: Tensor,    # (b, k) scores
+    b: Tensor,    # (b, k) others
+) -> bool:
     "Do the scores of each row rise together, but for roundings?"
     order = a.argsort(1)
     steps = b.gather(1, order).diff(dim=1)
@@ -318,7 +321,7 @@ def agreeing_scores(
     for scores, note in ((s, ''), (cosine, 'cosine: vectors are normalised')):
         mine = scores.user[few] @ scores.item[some].T
         if scores.bias is not None: mine = mine + scores.bias[some]
-        if _same_orders(mine.double(), asked): return scores, note
+        if same_orders(mine.double(), asked): return scores, note
     inner_products(f'{kind_of(model)} with model(users, items) of its own',
                    'give (U, V), whose inner products rank as it does, or lists')
 
@@ -356,3 +359,32 @@ def read_towers(
     put = _tower_places(tables, dict(user=a, item=b, bias=b), note.startswith('cosine'))
     notes = tuple(filter(None, (note, *rounded_note(*tables.values()))))
     return TrainedModel(s, users, items, name, notes, Writer(Places(name, **put), s))
+
+# %% ../nbs/48_factors.ipynb #73e51d69
+def agrees(
+    s: Scores,          # as read
+    ask: Callable,      # (row of a user, rows of items) → the library's scores of them
+    what: str,          # the model, for the message
+) -> Scores:
+    "`s`, if the library orders items as it does; a `TypeError` that refuses it if not."
+    n, m = s.shape
+    items = np.unique(np.linspace(0, m - 1, min(m, 64)).astype(np.int64))
+    for u in np.unique(np.linspace(0, n - 1, 4).astype(np.int64)).tolist():
+        theirs = torch.as_tensor(np.asarray(ask(u, items), np.float64).reshape(1, -1))
+        mine = s.item[items] @ s.user[u] + (0 if s.bias is None else s.bias[items])
+        if not same_orders(mine[None].double(), theirs): inner_products(what)
+    return s
+
+# %% ../nbs/48_factors.ipynb #78cc007f
+def _set_array(model, name: str, new: Tensor) -> None:
+    "Set an attribute of a library's model to an array of the type that it had."
+    was = getattr(model, name)
+    array = np.ascontiguousarray(new.numpy().astype(was.dtype))
+    setattr(model, name, array.reshape(was.shape))
+
+def attribute_places(
+    model,             # of a library
+    **names: str,      # user, item, bias → attribute
+) -> dict[str, Callable]:
+    "Places that are attributes of a model."
+    return {k: partial(_set_array, model, name) for k, name in names.items() if name}
