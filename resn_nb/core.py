@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLORS', 'check', 'check_integer', 'check_number', 'choose', 'register', 'named', 'path_of', 'write_beside',
            'clean_dead', 'save_json', 'as_json', 'parse_json', 'load_json', 'provenance', 'out_of_memory', 'memory_for',
-           'command', 'progress', 'use_style']
+           'option_words', 'command', 'progress', 'use_style']
 
 # %% ../nbs/06_core.ipynb #1aea03dc
 import contextlib, functools, hashlib, json, math, numbers, os, platform, re
@@ -327,6 +327,18 @@ def _quietly(func, kwargs: dict) -> int:
         raise
     finally: _flush_streams()
 
+# %% ../nbs/06_core.ipynb #145dfb84
+def option_words(
+    words: list[str],   # of a command line
+) -> list[str]:
+    "The same with `--a-b` as `--a_b`, `--no-…` apart; what follows a `--` stays."
+    ends = words.index('--') if '--' in words else len(words)
+    def joined(word):
+        name, equals, value = word.partition('=')
+        ours = name.startswith('--') and not name.startswith('--no-')
+        return (f'--{name[2:].replace("-", "_")}' if ours else name) + equals + value
+    return [*map(joined, words[:ends]), *words[ends:]]
+
 # %% ../nbs/06_core.ipynb #2dbd4b06
 def command(func):  # documented with docments; it prints
     """Make `func` a console script too: options from its signature, errors in one line.
@@ -343,7 +355,7 @@ def command(func):  # documented with docments; it prints
         warnings.formatwarning = lambda w, *_, **__: f'{func.__name__}: {w}\n'
         parser = anno_parser(func, prog=func.__name__)
         parser.error = lambda why: sys.exit(_fail(func.__name__, why, 2))
-        opts = vars(parser.parse_args())
+        opts = vars(parser.parse_args(option_words(sys.argv[1:])))
         for k in ('pdb', 'xtra'): opts.pop(k, None)
         sys.exit(_quietly(func, opts))
     return run

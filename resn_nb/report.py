@@ -6,7 +6,7 @@
 __all__ = ['MOST', 'STYLE', 'SCRIPT', 'escaped', 'number_text', 'percent_text', 'table_html', 'json_script', 'dial_html',
            'html_report', 'save_report']
 
-# %% ../nbs/50_report.ipynb #bfb1cf2c
+# %% ../nbs/50_report.ipynb #36f1ca5f
 import base64, hashlib, html, json, math, numbers
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from .core import COLORS, check, path_of, write_beside
 
-# %% ../nbs/50_report.ipynb #314722c2
+# %% ../nbs/50_report.ipynb #12c5e93e
 # Bounds of one report; what is more is thinned evenly, and the caption says so.
 MOST = dict(points=40, users=12, items=10, dots=2_000, label=80, size=1_000_000)
 
@@ -23,7 +23,7 @@ def _label(x, most: int) -> str:
     text = ''.join(c if c.isprintable() else ' ' for c in str(x))
     return text if len(text) <= most else text[:most - 1] + '…'
 
-# %% ../nbs/50_report.ipynb #03425549
+# %% ../nbs/50_report.ipynb #76a81116
 def escaped(
     x,                           # a label, or any text
     most: int = MOST['label'],   # characters; what is longer ends in …
@@ -31,13 +31,13 @@ def escaped(
     "`x` as one line of text in HTML, with no markup in it."
     return html.escape(_label(x, most))
 
-# %% ../nbs/50_report.ipynb #18f610fc
+# %% ../nbs/50_report.ipynb #1af25cd6
 def _digits(x) -> int:
     "How many decimals show three digits or so of `x`."
     real = isinstance(x, numbers.Real) and math.isfinite(x)
     return 3 if not real or abs(x) <= 1 else 2 if abs(x) < 100 else 0
 
-# %% ../nbs/50_report.ipynb #5f5bb417
+# %% ../nbs/50_report.ipynb #39b30bec
 def number_text(
     x,                           # a number, None, or a text
     digits: int | None = None,   # decimals; None: three digits or so
@@ -49,7 +49,7 @@ def number_text(
     if not math.isfinite(x): return '–'
     return f'{x:,.{_digits(x) if digits is None else digits}f}'.replace('-', '−')
 
-# %% ../nbs/50_report.ipynb #ec0560ad
+# %% ../nbs/50_report.ipynb #8641b812
 def percent_text(
     x,                   # a share or a change; None: there is none
     sign: bool = False,  # write + too
@@ -59,7 +59,7 @@ def percent_text(
     shown = round(100 * float(x), 1) + 0.   # no −0.0
     return (f'{shown:+.1f}' if sign else f'{shown:.1f}').replace('-', '−') + '\xa0%'
 
-# %% ../nbs/50_report.ipynb #93a53552
+# %% ../nbs/50_report.ipynb #a1ad6994
 _LIGHT = f'''--ink: {COLORS['ink']}; --paper: #fff; --muted: #5c6268; --line: #d5d9dd;
   --accent: {COLORS['resn']}; --soft: #eef4f8;
   --g0: #dce0e4; --g1: #c3cad0; --g2: #a4adb5; --g3: #808a94;'''
@@ -67,11 +67,11 @@ _DARK = f'''--ink: #e6e6e6; --paper: #17191c; --muted: #a7adb4; --line: #3b4046;
   --accent: {COLORS['light']}; --soft: #22303a;
   --g0: #3a4046; --g1: #4f565e; --g2: #6b747d; --g3: #8d97a1;'''
 
-# %% ../nbs/50_report.ipynb #7ff6436b
+# %% ../nbs/50_report.ipynb #e19be45d
 _COLOURS = f'''
 .resn, .quarto-light .resn {{ {_LIGHT} }}
 @media (prefers-color-scheme: dark) {{ .resn {{ {_DARK} }} }}
-.quarto-dark .resn {{ {_DARK} }}
+.quarto-dark .resn {{ {_DARK} --paper: #222; }}
 '''
 
 _WORDS = '''
@@ -88,7 +88,7 @@ _WORDS = '''
 .resn [hidden] { display: none; }
 '''
 
-# %% ../nbs/50_report.ipynb #f9cba732
+# %% ../nbs/50_report.ipynb #e322c988
 _PICTURES = '''
 .resn figure { margin: 0; min-width: 0; }
 .resn svg { display: block; width: 100%; height: auto; max-width: 29rem; }
@@ -121,7 +121,7 @@ _TABLES = '''
 .resn tr[aria-current] > * { background: var(--soft); font-weight: 600; }
 '''
 
-# %% ../nbs/50_report.ipynb #a33c9004
+# %% ../nbs/50_report.ipynb #ccbd41c5
 _LIST_STYLE = '''
 .resn .pictures, .resn .lists { display: grid; gap: 1.5rem 2.5rem; margin: 1.5rem 0;
   grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); }
@@ -143,12 +143,15 @@ _CONTROL = '''
 .resn .control output { display: block; min-height: 3em; }
 .resn input[type=range] { display: block; width: 100%; height: 2rem; margin: 0;
   accent-color: var(--accent); }
+.cell-output:has(.resn), .cell-output-display:has(.resn) { overflow: visible; }
+body:has(.headroom--pinned) .resn { --top: 5rem; }   /* below the site's own bar */
+@media (max-width: 991px) { body:has(.headroom--pinned) .resn { --top: 6.3rem; } }
 .resn .ends { display: flex; justify-content: space-between; gap: 1rem; }
 .resn button { font: inherit; color: var(--accent); border: 0; padding: 0;
   background: none; text-decoration: underline; cursor: pointer; }
 '''
 
-# %% ../nbs/50_report.ipynb #a759e315
+# %% ../nbs/50_report.ipynb #7b46a229
 _PAGE = '''
 body.resn { background: var(--paper); font: 1rem/1.5 system-ui, sans-serif; margin: 0; }
 body.resn main { max-width: 62rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
@@ -174,7 +177,7 @@ body.resn dd { margin: 0; font-size: .875rem; }
 
 STYLE = _COLOURS + _WORDS + _PICTURES + _TABLES + _LIST_STYLE + _CONTROL + _PAGE
 
-# %% ../nbs/50_report.ipynb #48266f1b
+# %% ../nbs/50_report.ipynb #902fb591
 def table_html(
     caption: str,        # for those who cannot see the table
     head: list[str],     # of the columns, as HTML
@@ -192,7 +195,7 @@ def table_html(
             f'<table><caption>{caption}</caption><thead><tr>{cells}</tr></thead>'
             f'<tbody>{"".join(lines)}</tbody></table></div>')
 
-# %% ../nbs/50_report.ipynb #a907819c
+# %% ../nbs/50_report.ipynb #69416a47
 def _figure(name: str, title: str, caption: str, body: str, height: int,
             table: str) -> str:
     "A picture 360 wide, what is to be seen in it, and its numbers behind."
@@ -207,7 +210,7 @@ def _text(x: float, y: float, words: str, anchor: str = 'start', kind: str = '')
     "Words in a picture."
     return f'<text x="{x}" y="{y}" text-anchor="{anchor}" class="{kind}">{words}</text>'
 
-# %% ../nbs/50_report.ipynb #c42151d1
+# %% ../nbs/50_report.ipynb #123585a1
 _LISTS = dict(model='this model', data='the log', random='random lists',
               bestseller='bestsellers')
 
@@ -224,7 +227,7 @@ def _stack(shares, y: int) -> str:
         x += 218 * s
     return ''.join(out)
 
-# %% ../nbs/50_report.ipynb #a6b721ab
+# %% ../nbs/50_report.ipynb #c6291dd5
 def _groups_picture(groups: dict) -> str:
     "A bar for each kind of list."
     kinds = [k for k in _LISTS if groups.get(k) is not None]
@@ -245,7 +248,7 @@ def _groups_picture(groups: dict) -> str:
     caption = f'Share of the slots that the most popular items hold: {most}.'
     return _figure('groups', 'Whose slots are they?', caption, body, y + 22, table)
 
-# %% ../nbs/50_report.ipynb #73d69f87
+# %% ../nbs/50_report.ipynb #44d27f01
 def _spectrum_picture(spectrum) -> str:
     "Bars of the first 32 singular values."
     sigma = np.asarray(spectrum, float)
@@ -264,7 +267,7 @@ def _spectrum_picture(spectrum) -> str:
     caption = f'The first direction carries {share} of the squared scores.'
     return _figure('spectrum', 'How many directions?', caption, body, 172, table)
 
-# %% ../nbs/50_report.ipynb #bcffcd2b
+# %% ../nbs/50_report.ipynb #4a362f7b
 def _scatter_picture(scatter) -> str:
     "Predicted against log popularity, one dot an item."
     dots = np.asarray(scatter, float)
@@ -289,7 +292,7 @@ def _scatter_picture(scatter) -> str:
     return _figure('scatter', 'Does it predict popularity?', caption, body, 178,
                    table_html('Predicted popularity by log popularity', head, rows))
 
-# %% ../nbs/50_report.ipynb #e02e9959
+# %% ../nbs/50_report.ipynb #bc819f81
 def _checked_dial(dial: dict) -> dict:
     "The dial with at most `MOST` points and users; a `ValueError` where it is none."
     points, chosen = list(dial.get('points') or []), dial.get('chosen')
@@ -306,7 +309,7 @@ def _checked_dial(dial: dict) -> dict:
     users = list(dial.get('users') or [])[:MOST['users']]
     return dial | dict(points=[points[i] for i in keep], chosen=at, users=users)
 
-# %% ../nbs/50_report.ipynb #cfaa0e52
+# %% ../nbs/50_report.ipynb #5d7572fb
 def _sentence(dial: dict, i: int) -> str:
     "What point `i` gives and costs, in words."
     p = dial['points'][i]
@@ -322,7 +325,7 @@ def _sentence(dial: dict, i: int) -> str:
     met = dial.get('met', True)
     return words + (' Chosen.' if met else ' The nearest point: none keeps the limits.')
 
-# %% ../nbs/50_report.ipynb #d68aabc5
+# %% ../nbs/50_report.ipynb #d8138394
 def _strength_text(p: dict) -> str: return f'{p["strength"]:.3g}'
 
 def _listed(dial: dict) -> tuple[list[str], list[list[list[int]]]]:
@@ -335,7 +338,7 @@ def _listed(dial: dict) -> tuple[list[str], list[list[list[int]]]]:
         out.append([[order.setdefault(x, len(order)) for x in u] for u in short])
     return list(order), out
 
-# %% ../nbs/50_report.ipynb #ed678303
+# %% ../nbs/50_report.ipynb #b33e4b1f
 def _dial_data(dial: dict) -> dict:
     "What the script needs: for each point its finished texts, sizes and lists."
     items, lists = _listed(dial)
@@ -348,7 +351,7 @@ def _dial_data(dial: dict) -> dict:
     return dict(items=[_label(x, MOST['label']) for x in items], points=points,
                 popular=[i for i, x in enumerate(items) if x in popular])
 
-# %% ../nbs/50_report.ipynb #2b501c8b
+# %% ../nbs/50_report.ipynb #665287e1
 def json_script(
     data,   # what JSON can hold
 ) -> str:   # a script tag of type application/json
@@ -357,7 +360,7 @@ def json_script(
     for c in '<>&': text = text.replace(c, f'\\u{ord(c):04x}')
     return f'<script type="application/json">{text}</script>'
 
-# %% ../nbs/50_report.ipynb #bffb8e52
+# %% ../nbs/50_report.ipynb #958b40e1
 def _live_groups(dial: dict, at: int) -> str:
     "A bar for each group; the lines are the shares at the start."
     now, start = (dial['points'][i]['group_shares'] for i in (at, 0))
@@ -375,7 +378,7 @@ def _live_groups(dial: dict, at: int) -> str:
         body += _text(358, y + 13, percent_text(s), 'end', 'now')
     return body
 
-# %% ../nbs/50_report.ipynb #11f7238a
+# %% ../nbs/50_report.ipynb #da63499b
 def _trade_places(dial: dict) -> list[tuple[float, float]]:
     "Where each point stands in the picture of the trade."
     share = [p.get('popular_ratio', p['group_shares'][-1]) for p in dial['points']]
@@ -397,7 +400,7 @@ def _trade_scales(dial: dict):
         return lambda v: round(float(first + step * (v - low)), 1)
     return scale(share, 46, 346), scale(change, 128, 12)
 
-# %% ../nbs/50_report.ipynb #c7721411
+# %% ../nbs/50_report.ipynb #786daab4
 def _trade_picture(dial: dict, at: int) -> str:
     "NDCG's change against the share of the most popular items, a point a strength."
     places, (x, y) = _trade_places(dial), _trade_scales(dial)
@@ -420,7 +423,7 @@ def _trade_picture(dial: dict, at: int) -> str:
     a, b = places[at]
     return body + f'<circle class="live here" cx="{a}" cy="{b}" r="7"/>'
 
-# %% ../nbs/50_report.ipynb #916d6a50
+# %% ../nbs/50_report.ipynb #58e89f23
 def _groups_of(dial: dict) -> list[str]:
     "Names of the groups of items."
     return [f'group {i + 1}' for i in range(len(dial['points'][0]['group_shares']))]
@@ -436,7 +439,7 @@ def _points_table(dial: dict, at: int) -> str:
     head = ['strength', *_groups_of(dial), 'NDCG', 'change', 'interval']
     return table_html('All points of the dial', head, rows, at)
 
-# %% ../nbs/50_report.ipynb #16bff3c1
+# %% ../nbs/50_report.ipynb #952262dd
 _POPULAR = '<span class="popular"><span class="unseen">popular</span></span>'
 _NEW = '<span class="new">new</span>'
 
@@ -456,7 +459,7 @@ def _lists_html(dial: dict, data: dict, at: int) -> str:
     key += f' one of the most popular items, {_NEW} not listed at the start.</p>'
     return key + f'<div class="lists">{"".join(cards)}</div>' if cards else ''
 
-# %% ../nbs/50_report.ipynb #3db00ea2
+# %% ../nbs/50_report.ipynb #b3c5ba7b
 def _control_html(name: str, points: list[dict], at: int) -> str:
     "The slider, and what its point says; off until the script runs."
     now, first, last = (points[i] for i in (at, 0, -1))
@@ -472,7 +475,7 @@ def _control_html(name: str, points: list[dict], at: int) -> str:
 <noscript><p class="muted">The slider needs JavaScript; the table has every point.</p>
 </noscript></div>'''
 
-# %% ../nbs/50_report.ipynb #ddd2b7cd
+# %% ../nbs/50_report.ipynb #8eb3e69a
 def dial_html(
     dial: dict,          # points, users, chosen … as in `html_report`
     name: str = 'dial',  # of its ids; another one for a second dial on a page
@@ -494,7 +497,7 @@ def dial_html(
             + f'<div class="pictures">{shares}{trade}</div>'
             + _lists_html(dial, data, at) + json_script(data) + '</section>')
 
-# %% ../nbs/50_report.ipynb #b5effde1
+# %% ../nbs/50_report.ipynb #61b225ed
 SCRIPT = '''
 for (const dial of document.querySelectorAll('.resn-dial')) {
   const all = query => [...dial.querySelectorAll(query)];
@@ -550,7 +553,7 @@ addEventListener('beforeprint', () =>
   document.querySelectorAll('.resn details').forEach(part => { part.open = true; }));
 '''
 
-# %% ../nbs/50_report.ipynb #a63260a1
+# %% ../nbs/50_report.ipynb #123e31c0
 def _hash_of(text: str) -> str:
     "As a content security policy names an inline text."
     digest = hashlib.sha256(text.encode()).digest()
@@ -566,7 +569,7 @@ def _head(title: str) -> str:
             '<meta name="color-scheme" content="light dark">'
             f'<title>{title}</title><style>{STYLE}</style></head>')
 
-# %% ../nbs/50_report.ipynb #05449c0d
+# %% ../nbs/50_report.ipynb #533d114a
 def _facts_table(facts) -> str:
     "What the lists do, beside the two trivial lists; the meaning under the name."
     rows, beside = [], [f for f in facts if any(x is not None for x in f[2:4])]
@@ -585,7 +588,7 @@ def _terms(pairs: dict) -> str:
     return ''.join(f'<dt>{escaped(k)}</dt><dd>{escaped(number_text(v), 400)}</dd>'
                    for k, v in pairs.items())
 
-# %% ../nbs/50_report.ipynb #7e367683
+# %% ../nbs/50_report.ipynb #041d496b
 def _flat(origin: dict, before: str = '') -> dict:
     "Nested dicts as one, lists as text."
     out = {}
@@ -606,7 +609,7 @@ def _why(content: dict) -> str:
     angles = _flat(content.get('alignment') or {}) | alone
     return out + f'<dl>{_terms(angles)}</dl>' * bool(angles)
 
-# %% ../nbs/50_report.ipynb #71675457
+# %% ../nbs/50_report.ipynb #533d9b17
 def _sections(content: dict) -> list[tuple[str, str]]:
     "(heading, HTML) of what there is."
     facts, groups = content.get('facts'), content.get('groups')
@@ -618,7 +621,7 @@ def _sections(content: dict) -> list[tuple[str, str]]:
              ('Turn the dial', dial_html(dial) if dial else ''), ('Origin', made)]
     return [(title, body) for title, body in parts if body]
 
-# %% ../nbs/50_report.ipynb #8bd6d106
+# %% ../nbs/50_report.ipynb #13d94395
 def html_report(
     content: dict,   # title and, as far as there are, verdict, notes, facts, groups …
 ) -> str:            # a whole page, under 1 MB
@@ -640,7 +643,7 @@ def html_report(
     check(size < MOST['size'], 'content', f'{size:,} bytes', 'a report under 1 MB')
     return page
 
-# %% ../nbs/50_report.ipynb #91e3dbda
+# %% ../nbs/50_report.ipynb #17078c0f
 def save_report(
     content: dict,     # as for `html_report`
     path: str | Path,  # of the file; one that is there is replaced
