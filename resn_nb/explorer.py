@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PICKER_STYLE', 'PICKER_SCRIPT', 'picker_html', 'places_of', 'film_dial']
 
-# %% ../nbs/57_explorer.ipynb #b987a32b
+# %% ../nbs/57_explorer.ipynb #0e33dc0f
 import html
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ from .dial import Dial
 from .lists import topk
 from .report import escaped, json_script, number_text, percent_text, table_html
 
-# %% ../nbs/57_explorer.ipynb #0ed6c788
+# %% ../nbs/57_explorer.ipynb #8e715e47
 PICKER_STYLE = '''
 .resn-picker label { display: block; font-weight: 600; margin: .75rem 0 .25rem; }
 .resn-picker select { font: inherit; width: 100%; max-width: 40rem; padding: .3rem;
@@ -37,7 +37,7 @@ PICKER_STYLE = '''
   pointer-events: none; }
 '''
 
-# %% ../nbs/57_explorer.ipynb #ee7482de
+# %% ../nbs/57_explorer.ipynb #21a729b5
 _CELLS = 'runs', 'validation NDCG', 'test NDCG', 'popular share'
 
 def _setting_row(row: list) -> dict:
@@ -50,7 +50,7 @@ def _setting_row(row: list) -> dict:
     said += ', and this setting was chosen.' if chosen else '.'
     return dict(name=name, cells=cells, said=said, chosen=chosen)
 
-# %% ../nbs/57_explorer.ipynb #25644988
+# %% ../nbs/57_explorer.ipynb #9083294b
 def _scaled(values: list[float], first: float, last: float) -> list[float]:
     "Values as pixels between first and last."
     low, high = min(values), max(values)
@@ -69,7 +69,7 @@ def _place_view(place: dict) -> dict:
              number_text(ends[3])]
     return dict(command=place['command'], rows=rows, ticks=ticks)
 
-# %% ../nbs/57_explorer.ipynb #6c8467b8
+# %% ../nbs/57_explorer.ipynb #f650741c
 def _cloud(view: dict, at: int) -> str:
     "Dots of all settings, a ring about the one that is asked for."
     dot = '<circle class="{}" cx="{}" cy="{}" r="5"><title>{}</title></circle>'
@@ -95,7 +95,7 @@ def _picture(view: dict, at: int) -> str:
     return ('<figure><svg viewBox="0 0 360 196" role="img" '
             f'aria-labelledby="runs-title runs-text">{body}</svg></figure>')
 
-# %% ../nbs/57_explorer.ipynb #f6905fad
+# %% ../nbs/57_explorer.ipynb #1bd93694
 def _option(value: int, words: str, now: bool) -> str:
     return f'<option value="{value}"{" selected" * now}>{escaped(words)}</option>'
 
@@ -116,7 +116,7 @@ def _first_of(view: dict) -> int:
     "The last setting that was chosen; else the first."
     return max((i for i, r in enumerate(view['rows']) if r['chosen']), default=0)
 
-# %% ../nbs/57_explorer.ipynb #799d6a3e
+# %% ../nbs/57_explorer.ipynb #dc969546
 def picker_html(
     data: dict,        # of the study `explorer`: places with their settings
     first: int = 0,    # which place is shown before one is chosen
@@ -143,7 +143,7 @@ def picker_html(
 <details><summary>All settings of this comparison</summary>{table}</details>
 {json_script(views)}</section>'''
 
-# %% ../nbs/57_explorer.ipynb #0066ee43
+# %% ../nbs/57_explorer.ipynb #f4a9d340
 PICKER_SCRIPT = '''
 for (const picker of document.querySelectorAll('.resn-picker')) {
   const one = query => picker.querySelector(query);
@@ -209,7 +209,7 @@ for (const picker of document.querySelectorAll('.resn-picker')) {
 }
 '''
 
-# %% ../nbs/57_explorer.ipynb #44d224e2
+# %% ../nbs/57_explorer.ipynb #afc21fda
 _PLACE = 'data', 'world', 'paradigm', 'backbone'
 _APART = *_PLACE, 'loss', 'solver', 'init'
 _UNNAMED = {*_PLACE, 'model', 'method', 'seed', 'final', 'refit', 'epochs', 'patience',
@@ -227,7 +227,7 @@ def _setting_names(t) -> list[str]:
         return ' '.join([row.method, *map(' '.join, zip(varied, texts)), *final])
     return [name(row) for row in t.itertuples()]
 
-# %% ../nbs/57_explorer.ipynb #1277e3ba
+# %% ../nbs/57_explorer.ipynb #b29b32c0
 def _chosen_settings(s, pick) -> list[bool]:
     "Of a table of settings: the final ones; without a search before them, by the rule."
     if s.final.nunique() > 1: return s.final.tolist()
@@ -237,7 +237,7 @@ def _chosen_settings(s, pick) -> list[bool]:
     right = {pick(t, plain, t.paradigm.iloc[0]) for t in ran}
     return [i in right for i in s.index]
 
-# %% ../nbs/57_explorer.ipynb #58c49f23
+# %% ../nbs/57_explorer.ipynb #e54c43bd
 def _settings_of(t, pick) -> list[list]:
     "Of one place: name, runs, validation and test NDCG, popular share, chosen."
     t = t.assign(setting=_setting_names(t))
@@ -258,7 +258,7 @@ def _apart(t):   # → (where, rows), …
     for where, rows in t.groupby(keys):
         yield ', '.join(dict.fromkeys(filter(None, where))), rows
 
-# %% ../nbs/57_explorer.ipynb #e55d273e
+# %% ../nbs/57_explorer.ipynb #e35d1dde
 def places_of(
     runs,              # DataFrame as from `gather`: a row a run, with `experiment`
     pick: Callable,    # the rule: (settings, plain NDCG, paradigm) → index of one
@@ -275,7 +275,7 @@ def places_of(
             if settings: out.append(place | dict(settings=settings))
     return out
 
-# %% ../nbs/57_explorer.ipynb #7d6bddd7
+# %% ../nbs/57_explorer.ipynb #003a55f7
 _LETTERS = 'ABCDEFGHIJ'
 
 def _film_log(root: str | Path) -> tuple:   # Interactions, titles by label
@@ -291,7 +291,7 @@ def _viewers_of(x, n: int, seed: int) -> np.ndarray:   # (n,) rows
     some = np.flatnonzero((many >= 40) & (many <= 120))
     return np.random.default_rng(seed).choice(some, n, replace=False)
 
-# %% ../nbs/57_explorer.ipynb #4e868c0e
+# %% ../nbs/57_explorer.ipynb #a3345ab0
 def _dial_points(dial: Dial, trade) -> tuple[str, list, int]:
     "Direction, points at even steps and that of the trade, and which one it is."
     point = trade.nearest or trade.chosen
@@ -311,7 +311,7 @@ def _film_point(p, lists: dict) -> dict:
     rounded = {k: round(v, 5) + 0. for k, v in told.items()}
     return rounded | dict(group_shares=shares, lists=lists)
 
-# %% ../nbs/57_explorer.ipynb #c3ef6541
+# %% ../nbs/57_explorer.ipynb #21da54d2
 def _film_lists(dial: Dial, name: str, strengths, U, x, who, film, shown: int) -> list:
     "For each strength the lists of the viewers, as titles."
     term, V, out = dial.terms[name], dial.scores.item, []
@@ -332,7 +332,7 @@ def _films_shown(dial: dict) -> set[str]:
     listed = {f for p in dial['points'] for ids in p['lists'].values() for f in ids}
     return listed | {f for u in dial['users'] for f in u['history']}
 
-# %% ../nbs/57_explorer.ipynb #d9d9f46f
+# %% ../nbs/57_explorer.ipynb #0b637441
 def film_dial(
     root: str | Path,        # folder that holds seq-ml-1m
     viewers: int = 6,        # whose lists are shown
