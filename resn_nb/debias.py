@@ -15,13 +15,13 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor
 
+from .adapters import TrainedModel, as_model, in_model_order
 from .core import COLORS, as_json, check, path_of, use_style
 from .corrections import (
     CORRECTIONS, Correction, Scores, available_corrections, correction)
 from .data import Interactions, label_ids
 from .diagnosis import diagnose
 from .dial import Point, Trade, choose_trade
-from .factors import TrainedModel, as_model, in_model_order
 from .fold_in import fold_users
 from .lists import cold_users, topk
 from .recommender import Recommender
