@@ -40,14 +40,15 @@ def _implicit_tables(model) -> tuple[Scores, dict]:
     keep = list(range(d - 1)) + [d - 1] * (not logistic)   # no bias of the users
     one = float(s.user[0, column])
     u, v, b = bias_column(s.user[:, keep], s.item[:, keep], keep.index(column))
-    return Scores(u, v, b), dict(keep=keep, one=1. if b is None else one)
+    one = 1. if b is None else one
+    return Scores(u, v, b), dict(keep=keep if logistic else None, one=one)
 
 # %% ../nbs/49_adapters.ipynb #1c41901c
-def _implicit_put(model, name: str, keep: list, new: Tensor) -> None:
+def _implicit_put(model, name: str, keep: list | None, new: Tensor) -> None:
     "A whole table back, with what else the model keeps in its columns."
     was, new = getattr(model, name), new.numpy()
     full = np.array(was.to_numpy() if hasattr(was, 'to_numpy') else was)
-    if len(keep) < full.shape[1]: full[:, keep] = new
+    if keep: full[:, keep] = new
     else: full = new.astype(full.dtype)
     full = np.ascontiguousarray(full)
     setattr(model, name, type(was)(full) if hasattr(was, 'to_numpy') else full)

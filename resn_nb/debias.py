@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['corrected_recommender', 'Debiased', 'debias', 'Scores', 'as_model', 'diagnose']
 
-# %% ../nbs/53_debias.ipynb #8eff95b5
+# %% ../nbs/53_debias.ipynb #e630a3fb
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +15,13 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor
 
+from .adapters import TrainedModel, as_model, in_model_order
 from .core import COLORS, as_json, check, path_of, use_style
 from .corrections import (
     CORRECTIONS, Correction, Scores, available_corrections, correction)
 from .data import Interactions
 from .diagnosis import diagnose
 from .dial import Point, Trade, choose_trade
-from .factors import TrainedModel, as_model, in_model_order
 from .lists import cold_users, topk
 from .recommender import Recommender
 from .report import save_report

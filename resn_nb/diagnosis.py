@@ -6,7 +6,7 @@
 __all__ = ['list_facts', 'list_counts', 'cosine', 'direction_facts', 'against_log', 'score_facts', 'excess_facts',
            'directions_needed', 'Trials', 'tried_facts', 'corrected_facts', 'verdict_words', 'Diagnosis', 'diagnose']
 
-# %% ../nbs/51_diagnosis.ipynb #d4a04000
+# %% ../nbs/51_diagnosis.ipynb #5b971e7a
 import html
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .adapters import TrainedModel, as_model, in_model_order
 from .core import COLORS, as_json, check, check_integer, provenance, use_style
 from .corrections import Scores, available_corrections
 from .data import Interactions
-from .factors import TrainedModel, as_model, in_model_order
 from .lists import (
     Lists, at_random, bestsellers, cold_users, held_part, topk)
 from .metrics import (

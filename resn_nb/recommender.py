@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from torch import Tensor
 from . import __version__
 from .answers import Answers, _best_allowed, compare_plot   # noqa: F401
-from .core import as_json, check, check_number, load_json, path_of
+from .core import as_json, check, check_number, choose, load_json, path_of
 from .core import save_json, write_beside
 from .data import Interactions, label_ids
 from .fold_in import check_fold, fold_then, grown_factors, grown_log
@@ -25,6 +25,7 @@ from .files import FIRST_FORMAT, FORMAT, PARTS, folder_path, known_format
 from .files import may_write, naming, next_of, pack_interactions, read_sealed
 from .files import remove_files, save_tensors, seal_of, settle, switch_of
 from .files import tell_version, unpack_interactions, write_index
+from .lists import _factor_table
 from .methods import METHODS, Method, closed_form, make_method, options_of
 from .metrics import evaluate
 from .spectral import spectrum
@@ -42,14 +43,14 @@ class Recommender(Answers):
     fold: dict | None = None      # for those who come later; None: see `serving`
 
     def __post_init__(self):
+        check(isinstance(self.config, dict), 'config', self.config, 'a dict', TypeError)
         for side, n in (('user', self.data.n_users), ('item', self.data.n_items)):
             X, name = getattr(self, f'{side}_factors'), f'{side}_factors'
             check(torch.is_tensor(X), name, type(X).__name__, 'a tensor', TypeError)
             valid = f'a matrix of {n} rows, one for each {side} of the data'
             check(X.ndim == 2 and len(X) == n, name, tuple(X.shape), valid)
         d, e = self.user_factors.shape[1], self.item_factors.shape[1]
-        valid = f'{d} columns, as user_factors have'
-        check(d == e, 'item_factors', f'{e} columns', valid)
+        check(d == e, 'item_factors', f'{e} columns', f'{d} columns, as of users')
         if self.fold is not None: check_fold(self.fold, self.data.n_items, d)
 
     def __repr__(self) -> str:
@@ -113,9 +114,8 @@ def save(self: Recommender,
 ) -> Path:
     """Write the recommender to a folder.
 
-    With `force` what resn_nb wrote there is replaced, and only that: other files stay.
-    Until the new recommender is complete the old one can be loaded. A `FileExistsError`
-    for a folder that holds something else, for the working folder and for home."""
+    With `force` what resn_nb wrote there is replaced, other files stay; until the new
+    one is complete the old one can be loaded. A `FileExistsError` for other folders."""
     dir = folder_path(dir, 'dir')
     old = may_write(dir, switch_of(force, 'force'))
     write_recommender(self, dir)
@@ -203,8 +203,8 @@ def load(cls: Recommender,
 ) -> Recommender:
     """Read a recommender.
 
-    A `ValueError` for a folder that is damaged, not ours, or holds files of different
-    models; a `FileNotFoundError` where there is none; a warning for another version."""
+    A `ValueError` for a damaged folder or one of several models, a `FileNotFoundError`
+    where there is none; a warning for another version."""
     dir = folder_path(dir, 'dir')
     path = dir/'recommender.json'
     valid = 'a folder written by Recommender.save or a finished fit(out=…)'
@@ -235,11 +235,12 @@ def from_factors(cls: Recommender,
 ) -> Recommender:
     "A model trained elsewhere. A `ValueError` or `TypeError` for what is none."
     x = _log_of(log, users, items)
-    U, V = (torch.as_tensor(X).detach().cpu().float() for X in (U, V))
+    as_table = lambda X, *names: _factor_table(X, *names).cpu().float()
+    U, V = as_table(U, 'U', 'user'), as_table(V, 'V', 'item')
     config = dict(method='none', method_options={}, bias=bias is not None)
     if bias is not None:
-        b = torch.as_tensor(bias).detach().cpu().float().reshape(-1, 1)
-        valid = f'one for each of {len(V)} items'
+        b = bias.detach().cpu() if torch.is_tensor(bias) else bias
+        b, valid = as_table(np.reshape(b, (-1, 1)), 'bias', 'item'), f'{len(V)} numbers'
         check(len(b) == len(V), 'bias', f'{len(b)} numbers', valid)
         U, V = torch.cat([U, torch.ones(len(U), 1)], 1), torch.cat([V, b], 1)
     if least_squares is not None:
@@ -309,12 +310,11 @@ def _thin_log(data) -> list[str]:
     of = {'users': np.diff(data.train.indptr), 'items': data.popularity}
     half = {k: float(np.median(v[v > 0])) for k, v in of.items()}
     few = [f'half of the {k} have at most {v:g}' for k, v in half.items() if v < 5]
-    said = f'the log is thin, {data.train.nnz:,} interactions: {" and ".join(few)}'
-    return [f'{said}; the factors of these are mostly noise'] if few else []
+    said = f'{data.train.nnz:,} interactions: {" and ".join(few)}; much there is noise'
+    return [f'the log is thin, {said}'] if few else []
 
 @patch
-def remarks(self: Recommender,
-) -> list[str]:   # sentences; none: nothing stands out
+def remarks(self: Recommender) -> list[str]:   # sentences; none: nothing stands out
     "What to know of log and training before one trusts the lists."
     best = self.config.get('best_epoch')
     rows = {r.get('epoch'): r for r in self.config.get('search', self.log)}
@@ -355,8 +355,8 @@ def partial_fit(self: Recommender,
     "The model with new pairs and the rows they ask for. Raises as `grown_log`."
     data, more = self.data, grown_log(self.data, users, items)
     squares = _least_squares(self) if self.fold is None else None
-    pair = self.user_factors, self.item_factors
-    U, V, fold = grown_factors(*pair, self.serving(), data, more, squares)
+    rest = self.serving(), data, more, squares
+    U, V, fold = grown_factors(self.user_factors, self.item_factors, *rest)
     told = dict(users=len(U) - data.n_users, items=len(V) - data.n_items,
                 pairs=int(more.train.nnz - data.train.nnz))
     config = self.config | dict(partial=[*self.config.get('partial', []), told])
@@ -394,7 +394,7 @@ def export_index(self: Recommender,
     measure: str = 'inner',    # inner: the scores; cosine: rows of length one
 ) -> Path:                     # it
     "Vectors as .npy, labels as .json, and how to load them into an index."
-    check(measure in ('inner', 'cosine'), 'measure', measure, 'inner or cosine')
+    choose(dict(inner=0, cosine=1), measure, 'measure')
     pair = dict(users=self.user_factors, items=self.item_factors)
     options = measure == 'cosine', bool(self.config.get('bias'))
     return write_index(folder_path(dir, 'dir'), pair, self.data, *options)
