@@ -15,8 +15,8 @@ import torch
 
 from .core import check, check_integer, check_number, choose
 from .data import DATASETS, Interactions, load_dataset, simulate
-from .flow import alternate, descend, evolve, loss, mode_strengths
-from .flow import quasi_newton, start_strengths
+from .theory import alternate, descend, evolve, loss, mode_strengths
+from .theory import quasi_newton, start_strengths
 from .metrics import evaluate
 from .models import MF
 from .principal import _checked_factors

@@ -6,9 +6,8 @@
 __all__ = ['Point', 'Dial', 'Trade', 'choose_trade']
 
 # %% ../nbs/52_dial.ipynb #b0358389
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from fastcore.basics import patch
@@ -137,7 +136,7 @@ class Point:
     group_shares: tuple[float, ...]   # of the slots, least … most popular group
 
 # %% ../nbs/52_dial.ipynb #acdfd5ca
-_STEPS = 63   # of the grid of strengths
+_STRENGTHS = 63   # of the grid of strengths
 
 def _told(columns: np.ndarray, shares: np.ndarray, resampled, answering: int) -> tuple:
     "Of a setting: its ratios, those of the draws, NDCG, group shares."
@@ -227,7 +226,7 @@ def _ask(self: Dial, name: str, step: int) -> tuple:
     return self._known[name, step]
 
 def _strength(term: Correction | None, step: int) -> float:
-    return 0. if term is None else term.most * (step / _STEPS)**2
+    return 0. if term is None else term.most * (step / _STRENGTHS)**2
 
 @patch
 def judged(self: Dial,
@@ -244,7 +243,7 @@ def judged(self: Dial,
 # %% ../nbs/52_dial.ipynb #f2a6d492
 def _bisected(dial: Dial, passes, upwards: bool) -> list[Point]:
     "Six rounds for all directions: the last step that passes, or the first."
-    span, points = {name: (0, _STEPS + 1) for name in dial.terms}, []
+    span, points = {name: (0, _STRENGTHS + 1) for name in dial.terms}, []
     while any(b - a > 1 for a, b in span.values()):
         steps = {name: (a + b) // 2 for name, (a, b) in span.items()}
         found = dial.judged(list(steps.items()))
@@ -256,7 +255,7 @@ def _bisected(dial: Dial, passes, upwards: bool) -> list[Point]:
 
 def _tried_all(dial: Dial) -> list[Point]:
     "Eight strengths of each direction, under one bound."
-    grid = *range(8, _STEPS, 8), _STEPS
+    grid = *range(8, _STRENGTHS, 8), _STRENGTHS
     settings = [(name, step) for name in dial.terms for step in grid]
     return dial.judged(settings) if settings else []
 
@@ -323,7 +322,7 @@ def _asked_for(max_popular: float | None, max_loss: float | None) -> str:
     return ' with '.join(parts)
 
 # %% ../nbs/52_dial.ipynb #faa462f1
-def _why(points, picked, nearest, max_popular, max_loss) -> str:
+def _reason(points, picked, nearest, max_popular, max_loss) -> str:
     "What was decided, in words."
     plain, asked = points[0], _asked_for(max_popular, max_loss)
     if picked is not None: return _point_said(picked, plain)
@@ -374,7 +373,7 @@ def _decided(dial: Dial, points: list, picked: Point | None, *limits) -> Trade:
     met = picked is not None or _keeps(points[0], *limits)
     falling = [p for p in points[1:] if p.rise_high < 0] or points[:1]
     nearest = None if met else min(falling, key=lambda p: _excess(p, *limits))
-    why, n = _why(points, picked, nearest, *limits), dial.answering
+    why, n = _reason(points, picked, nearest, *limits), dial.answering
     term = None if picked is None else dial.terms[picked.direction]
     notes = _notes(dial.panel.data, n)
     return Trade(tuple(points), picked or points[0], met, nearest, why, term, n, notes)

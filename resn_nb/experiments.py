@@ -18,6 +18,7 @@ from fastcore.script import Param
 from .core import check, choose, command
 from .data import DATASETS, Interactions
 from .jobs import STUDIES, Study, run_study
+from .frame import takes_loss
 from .methods import GRIDS, METHODS
 from .runner import EXPERIMENTS, Experiment, run_experiment
 from .runs import WHERE, chosen, final_of, grid, label_of, load_results
@@ -85,9 +86,9 @@ ALS_GRIDS = {
 def _setting_of(backbone: str, method: str) -> dict | None:
     "Options of `fit` that a method has on a backbone; None if they cannot be combined."
     b = choose(BACKBONES, backbone, 'backbone')
-    allowed = choose(METHODS, method, 'method').losses
+    cls = choose(METHODS, method, 'method')
     if b.get('solver') == 'als': return b if method in WITH_ALS else None
-    return b if b['loss'] in allowed else b | dict(loss=allowed[0])
+    return b if takes_loss(cls, b['loss']) else b | dict(loss=cls.losses[0])
 
 # %% ../nbs/65_experiments.ipynb #2c132c5a
 def _grid_of(grids: dict, backbone: str, method: str) -> dict:

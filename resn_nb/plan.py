@@ -25,6 +25,7 @@ from .losses import LOSSES
 
 # %% ../nbs/42_plan.ipynb #a29dab46
 from .methods import METHODS, Method, closed_form, make_method, options_of
+from .frame import takes_loss
 from .metrics import cold_users
 from .models import MODELS
 
@@ -294,8 +295,7 @@ def _made_method(method, options: dict, loss: str, name: str) -> Method:
     losses = getattr(made, 'losses', Method.losses)
     because = getattr(made, 'because', '')
     valid = f'{" or ".join(losses)} for method {name}' + (because and f': {because}')
-    # who takes all of ours takes yours
-    check(loss in losses or set(losses) >= set(Method.losses), 'loss', loss, valid)
+    check(takes_loss(made, loss), 'loss', loss, valid)
     return made
 
 # %% ../nbs/42_plan.ipynb #25720466

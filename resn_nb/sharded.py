@@ -12,9 +12,10 @@ from torch import Tensor
 from . import spectral
 from .core import check, check_integer, choose
 from .group import Group
+from .norm_estimates import gram_times, weighted_rows
 from .spectral import FLOATS, NORMS, TopTriple, check_factors, cholesky_root
-from .spectral import gram_matrix, gram_times, norm_of_triple, qr_root
-from .spectral import safe_divisor, top_of_roots, unit_vector, weighted_rows
+from .spectral import gram_matrix, norm_of_triple, qr_root, safe_divisor
+from .spectral import top_of_roots, unit_vector
 
 # %% ../nbs/37_sharded.ipynb #3ed681d3
 # how an answer starts: solved; to be solved by QR; there is no finite answer

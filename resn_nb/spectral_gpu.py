@@ -14,12 +14,13 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
+from .norm_estimates import Warm, item_root  # noqa: F401
 from .spectral import FASTER, TopTriple
 from .spectral_fast import Solved, _gap_bounds, _SQUARINGS, by_squaring
 from .spectral_fast import quick_solution, quick_triple
-from .spectral import (  # noqa: F401
-    NORMS, Warm, item_root, popularity_alignment, principal_vectors, spectral_norm,
-    spectral_penalty, spectrum)
+from resn_nb.spectral import (  # noqa: F401
+    NORMS, popularity_alignment, principal_vectors, spectral_norm, spectral_penalty,
+    spectrum)
 
 # %% ../nbs/24_spectral_gpu.ipynb #3ab920d5
 _all_ = ['NORMS', 'Warm', 'item_root', 'popularity_alignment', 'principal_vectors',
@@ -317,14 +318,12 @@ def quick_weighted(
 
 # %% ../nbs/24_spectral_gpu.ipynb #bf27fd4a
 def quick_outer(
-    X: Tensor | None,           # (rows, d)
-    a: Tensor,                  # (d,) float64
-    z: Tensor,                  # (d,) float64
-    p: Tensor | None = None,    # (rows,) X a, where it is known
-) -> Tensor | None:             # (rows, d)
+    X: Tensor,          # (rows, d)
+    a: Tensor,          # (d,) float64
+    z: Tensor,          # (d,) float64
+) -> Tensor | None:     # (rows, d)
     "The quicker form of `scaled_outer`, on a GPU; None where there is none."
-    fits = p is None and _kernels_for(X)
-    return _kernel_outer(X, a, z) if fits else None
+    return _kernel_outer(X, a, z) if _kernels_for(X) else None
 
 # %% ../nbs/24_spectral_gpu.ipynb #affa820d
 def gpu_triple(
