@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PICKER_STYLE', 'PICKER_SCRIPT', 'picker_html', 'places_of', 'film_dial']
 
-# %% ../nbs/57_explorer.ipynb #0e33dc0f
+# %% ../nbs/57_explorer.ipynb #b763972e
 import html
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ from .dial import Dial
 from .lists import topk
 from .report import escaped, json_script, number_text, percent_text, table_html
 
-# %% ../nbs/57_explorer.ipynb #8e715e47
+# %% ../nbs/57_explorer.ipynb #efb4f003
 PICKER_STYLE = '''
 .resn-picker label { display: block; font-weight: 600; margin: .75rem 0 .25rem; }
 .resn-picker select { font: inherit; width: 100%; max-width: 40rem; padding: .3rem;
@@ -29,7 +29,7 @@ PICKER_STYLE = '''
 .resn-picker output { display: block; min-height: 3em; margin: .75rem 0; }
 .resn-picker pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0 0 1rem;
   color: var(--ink); background: var(--soft); padding: .5rem .75rem; }
-.resn-picker figure svg { max-width: 40rem; margin: 1rem 0; }
+.resn-picker figure svg { max-width: 32rem; margin: 1rem 0; }
 .resn-picker circle { fill: var(--paper); stroke: var(--muted); stroke-width: 1.2;
   cursor: pointer; }
 .resn-picker circle.chosen { fill: var(--accent); stroke: var(--accent); }
@@ -37,7 +37,7 @@ PICKER_STYLE = '''
   pointer-events: none; }
 '''
 
-# %% ../nbs/57_explorer.ipynb #21a729b5
+# %% ../nbs/57_explorer.ipynb #532df2a4
 _CELLS = 'runs', 'validation NDCG', 'test NDCG', 'popular share'
 
 def _setting_row(row: list) -> dict:
@@ -46,11 +46,12 @@ def _setting_row(row: list) -> dict:
     cells = [str(seeds), *map(number_text, (valid, ndcg)), percent_text(popular)]
     many = f'the mean of {seeds} runs' if seeds > 1 else 'one run'
     said = (f'{name}: NDCG {cells[2]}, and {cells[3]} of the slots for the most '
-            f'popular items, {many}. On validation NDCG was {cells[1]}')
-    said += ', and this setting was chosen.' if chosen else '.'
+            f'popular items, {many}.')
+    said += f' On validation NDCG was {cells[1]}.' * (valid is not None)
+    said += ' This setting was chosen.' * chosen
     return dict(name=name, cells=cells, said=said, chosen=chosen)
 
-# %% ../nbs/57_explorer.ipynb #9083294b
+# %% ../nbs/57_explorer.ipynb #cc99f747
 def _scaled(values: list[float], first: float, last: float) -> list[float]:
     "Values as pixels between first and last."
     low, high = min(values), max(values)
@@ -69,7 +70,7 @@ def _place_view(place: dict) -> dict:
              number_text(ends[3])]
     return dict(command=place['command'], rows=rows, ticks=ticks)
 
-# %% ../nbs/57_explorer.ipynb #f650741c
+# %% ../nbs/57_explorer.ipynb #064e090c
 def _cloud(view: dict, at: int) -> str:
     "Dots of all settings, a ring about the one that is asked for."
     dot = '<circle class="{}" cx="{}" cy="{}" r="5"><title>{}</title></circle>'
@@ -95,7 +96,7 @@ def _picture(view: dict, at: int) -> str:
     return ('<figure><svg viewBox="0 0 360 196" role="img" '
             f'aria-labelledby="runs-title runs-text">{body}</svg></figure>')
 
-# %% ../nbs/57_explorer.ipynb #1bd93694
+# %% ../nbs/57_explorer.ipynb #7c324f16
 def _option(value: int, words: str, now: bool) -> str:
     return f'<option value="{value}"{" selected" * now}>{escaped(words)}</option>'
 
@@ -113,10 +114,12 @@ def _place_options(places: list[dict], at: int) -> str:
     return out + '</optgroup>'
 
 def _first_of(view: dict) -> int:
-    "The last setting that was chosen; else the first."
-    return max((i for i, r in enumerate(view['rows']) if r['chosen']), default=0)
+    "The chosen setting of ReSN; else one that was chosen; else the first."
+    right = [i for i, r in enumerate(view['rows']) if r['chosen']]
+    ours = [i for i in right if view['rows'][i]['name'].startswith('resn')]
+    return (ours or right or [0])[0]
 
-# %% ../nbs/57_explorer.ipynb #dc969546
+# %% ../nbs/57_explorer.ipynb #72281317
 def picker_html(
     data: dict,        # of the study `explorer`: places with their settings
     first: int = 0,    # which place is shown before one is chosen
@@ -125,7 +128,8 @@ def picker_html(
     places = data['places']
     check(first in range(len(places)), 'first', first, f'one of {len(places)} places')
     views = [_place_view(p) for p in places]
-    view, at = views[first], _first_of(views[first])
+    for v in views: v['first'] = _first_of(v)
+    view, at = views[first], views[first]['first']
     options = ''.join(_option(i, _option_words(r), i == at)
                       for i, r in enumerate(view['rows']))
     rows = [[escaped(r['name']), *r['cells']] for r in view['rows']]
@@ -143,7 +147,7 @@ def picker_html(
 <details><summary>All settings of this comparison</summary>{table}</details>
 {json_script(views)}</section>'''
 
-# %% ../nbs/57_explorer.ipynb #f4a9d340
+# %% ../nbs/57_explorer.ipynb #c52a2889
 PICKER_SCRIPT = '''
 for (const picker of document.querySelectorAll('.resn-picker')) {
   const one = query => picker.querySelector(query);
@@ -181,13 +185,12 @@ for (const picker of document.querySelectorAll('.resn-picker')) {
   };
   const open = () => {
     view = views[place.value];
-    const first = view.rows.findLastIndex(row => row.chosen);
     setting.replaceChildren();
     view.rows.forEach((row, i) => {
       const words = row.chosen ? `${row.name} (chosen)` : row.name;
       add('option', words, setting).value = i;
     });
-    setting.value = Math.max(first, 0);
+    setting.value = view.first;
     cloud.replaceChildren(...view.rows.map(dot));
     one('tbody').replaceChildren(...view.rows.map(line));
     const [left, low, right, high] = view.ticks;
@@ -209,7 +212,7 @@ for (const picker of document.querySelectorAll('.resn-picker')) {
 }
 '''
 
-# %% ../nbs/57_explorer.ipynb #afc21fda
+# %% ../nbs/57_explorer.ipynb #45f87c90
 _PLACE = 'data', 'world', 'paradigm', 'backbone'
 _APART = *_PLACE, 'loss', 'solver', 'init'
 _UNNAMED = {*_PLACE, 'model', 'method', 'seed', 'final', 'refit', 'epochs', 'patience',
@@ -227,7 +230,7 @@ def _setting_names(t) -> list[str]:
         return ' '.join([row.method, *map(' '.join, zip(varied, texts)), *final])
     return [name(row) for row in t.itertuples()]
 
-# %% ../nbs/57_explorer.ipynb #b29b32c0
+# %% ../nbs/57_explorer.ipynb #8df49a4c
 def _chosen_settings(s, pick) -> list[bool]:
     "Of a table of settings: the final ones; without a search before them, by the rule."
     if s.final.nunique() > 1: return s.final.tolist()
@@ -237,7 +240,7 @@ def _chosen_settings(s, pick) -> list[bool]:
     right = {pick(t, plain, t.paradigm.iloc[0]) for t in ran}
     return [i in right for i in s.index]
 
-# %% ../nbs/57_explorer.ipynb #e54c43bd
+# %% ../nbs/57_explorer.ipynb #b28bdea2
 def _settings_of(t, pick) -> list[list]:
     "Of one place: name, runs, validation and test NDCG, popular share, chosen."
     t = t.assign(setting=_setting_names(t))
@@ -258,7 +261,7 @@ def _apart(t):   # → (where, rows), …
     for where, rows in t.groupby(keys):
         yield ', '.join(dict.fromkeys(filter(None, where))), rows
 
-# %% ../nbs/57_explorer.ipynb #e35d1dde
+# %% ../nbs/57_explorer.ipynb #4184e01f
 def places_of(
     runs,              # DataFrame as from `gather`: a row a run, with `experiment`
     pick: Callable,    # the rule: (settings, plain NDCG, paradigm) → index of one
@@ -275,7 +278,7 @@ def places_of(
             if settings: out.append(place | dict(settings=settings))
     return out
 
-# %% ../nbs/57_explorer.ipynb #003a55f7
+# %% ../nbs/57_explorer.ipynb #ce8058e6
 _LETTERS = 'ABCDEFGHIJ'
 
 def _film_log(root: str | Path) -> tuple:   # Interactions, titles by label
@@ -291,7 +294,7 @@ def _viewers_of(x, n: int, seed: int) -> np.ndarray:   # (n,) rows
     some = np.flatnonzero((many >= 40) & (many <= 120))
     return np.random.default_rng(seed).choice(some, n, replace=False)
 
-# %% ../nbs/57_explorer.ipynb #a3345ab0
+# %% ../nbs/57_explorer.ipynb #b30d4d5b
 def _dial_points(dial: Dial, trade) -> tuple[str, list, int]:
     "Direction, points at even steps and that of the trade, and which one it is."
     point = trade.nearest or trade.chosen
@@ -311,7 +314,7 @@ def _film_point(p, lists: dict) -> dict:
     rounded = {k: round(v, 5) + 0. for k, v in told.items()}
     return rounded | dict(group_shares=shares, lists=lists)
 
-# %% ../nbs/57_explorer.ipynb #21da54d2
+# %% ../nbs/57_explorer.ipynb #64f81ad4
 def _film_lists(dial: Dial, name: str, strengths, U, x, who, film, shown: int) -> list:
     "For each strength the lists of the viewers, as titles."
     term, V, out = dial.terms[name], dial.scores.item, []
@@ -332,7 +335,7 @@ def _films_shown(dial: dict) -> set[str]:
     listed = {f for p in dial['points'] for ids in p['lists'].values() for f in ids}
     return listed | {f for u in dial['users'] for f in u['history']}
 
-# %% ../nbs/57_explorer.ipynb #0b637441
+# %% ../nbs/57_explorer.ipynb #3a6b299c
 def film_dial(
     root: str | Path,        # folder that holds seq-ml-1m
     viewers: int = 6,        # whose lists are shown

@@ -6,7 +6,7 @@
 __all__ = ['MOST', 'STYLE', 'SCRIPT', 'escaped', 'number_text', 'percent_text', 'table_html', 'json_script', 'dial_html',
            'html_report', 'save_report']
 
-# %% ../nbs/50_report.ipynb #9e0b368d
+# %% ../nbs/50_report.ipynb #04b57b9a
 import base64, hashlib, html, json, math, numbers
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from .core import COLORS, check, path_of, write_beside
 
-# %% ../nbs/50_report.ipynb #a080d03a
+# %% ../nbs/50_report.ipynb #9739a0a3
 # Bounds of one report; what is more is thinned evenly, and the caption says so.
 MOST = dict(points=40, users=12, items=10, dots=2_000, label=80, size=1_000_000)
 
@@ -23,7 +23,7 @@ def _label(x, most: int) -> str:
     text = ''.join(c if c.isprintable() else ' ' for c in str(x))
     return text if len(text) <= most else text[:most - 1] + '…'
 
-# %% ../nbs/50_report.ipynb #098296f6
+# %% ../nbs/50_report.ipynb #05a1b872
 def escaped(
     x,                           # a label, or any text
     most: int = MOST['label'],   # characters; what is longer ends in …
@@ -31,13 +31,13 @@ def escaped(
     "`x` as one line of text in HTML, with no markup in it."
     return html.escape(_label(x, most))
 
-# %% ../nbs/50_report.ipynb #5a8092ef
+# %% ../nbs/50_report.ipynb #2ef0fa0a
 def _digits(x) -> int:
     "How many decimals show three digits or so of `x`."
     real = isinstance(x, numbers.Real) and math.isfinite(x)
     return 3 if not real or abs(x) <= 1 else 2 if abs(x) < 100 else 0
 
-# %% ../nbs/50_report.ipynb #07cd0474
+# %% ../nbs/50_report.ipynb #d2e62a46
 def number_text(
     x,                           # a number, None, or a text
     digits: int | None = None,   # decimals; None: three digits or so
@@ -49,7 +49,7 @@ def number_text(
     if not math.isfinite(x): return '–'
     return f'{x:,.{_digits(x) if digits is None else digits}f}'.replace('-', '−')
 
-# %% ../nbs/50_report.ipynb #b6c06249
+# %% ../nbs/50_report.ipynb #876570ba
 def percent_text(
     x,                   # a share or a change; None: there is none
     sign: bool = False,  # write + too
@@ -59,7 +59,7 @@ def percent_text(
     shown = round(100 * float(x), 1) + 0.   # no −0.0
     return (f'{shown:+.1f}' if sign else f'{shown:.1f}').replace('-', '−') + '\xa0%'
 
-# %% ../nbs/50_report.ipynb #8992bf77
+# %% ../nbs/50_report.ipynb #f6c8f0f7
 _LIGHT = f'''--ink: {COLORS['ink']}; --paper: #fff; --muted: #5c6268; --line: #d5d9dd;
   --accent: {COLORS['resn']}; --soft: #eef4f8;
   --g0: #dce0e4; --g1: #c3cad0; --g2: #a4adb5; --g3: #808a94;'''
@@ -67,7 +67,7 @@ _DARK = f'''--ink: #e6e6e6; --paper: #17191c; --muted: #a7adb4; --line: #3b4046;
   --accent: {COLORS['light']}; --soft: #22303a;
   --g0: #3a4046; --g1: #4f565e; --g2: #6b747d; --g3: #8d97a1;'''
 
-# %% ../nbs/50_report.ipynb #44fa3f4c
+# %% ../nbs/50_report.ipynb #e94853bf
 _COLOURS = f'''
 .resn, .quarto-light .resn {{ {_LIGHT} }}
 @media (prefers-color-scheme: dark) {{ .resn {{ {_DARK} }} }}
@@ -88,7 +88,7 @@ _WORDS = '''
 .resn [hidden] { display: none; }
 '''
 
-# %% ../nbs/50_report.ipynb #9fc685dc
+# %% ../nbs/50_report.ipynb #af711eb3
 _PICTURES = '''
 .resn figure { margin: 0; min-width: 0; }
 .resn svg { display: block; width: 100%; height: auto; max-width: 29rem; }
@@ -121,7 +121,7 @@ _TABLES = '''
 .resn tr[aria-current] > * { background: var(--soft); font-weight: 600; }
 '''
 
-# %% ../nbs/50_report.ipynb #ee5e4a37
+# %% ../nbs/50_report.ipynb #e64d53c9
 _LIST_STYLE = '''
 .resn .pictures, .resn .lists { display: grid; gap: 1.5rem 2.5rem; margin: 1.5rem 0;
   grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); }
@@ -151,7 +151,7 @@ body:has(.headroom--pinned) .resn { --top: 5rem; }   /* below the site's own bar
   background: none; text-decoration: underline; cursor: pointer; }
 '''
 
-# %% ../nbs/50_report.ipynb #14c0656a
+# %% ../nbs/50_report.ipynb #0da24f9a
 _PAGE = '''
 body.resn { background: var(--paper); font: 1rem/1.5 system-ui, sans-serif; margin: 0; }
 body.resn main { max-width: 62rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
@@ -177,7 +177,7 @@ body.resn dd { margin: 0; font-size: .875rem; }
 
 STYLE = _COLOURS + _WORDS + _PICTURES + _TABLES + _LIST_STYLE + _CONTROL + _PAGE
 
-# %% ../nbs/50_report.ipynb #ba8d5afe
+# %% ../nbs/50_report.ipynb #62911cd4
 def table_html(
     caption: str,        # for those who cannot see the table
     head: list[str],     # of the columns, as HTML
@@ -195,7 +195,7 @@ def table_html(
             f'<table><caption>{caption}</caption><thead><tr>{cells}</tr></thead>'
             f'<tbody>{"".join(lines)}</tbody></table></div>')
 
-# %% ../nbs/50_report.ipynb #05196559
+# %% ../nbs/50_report.ipynb #405c33f2
 def _figure(name: str, title: str, caption: str, body: str, height: int,
             table: str) -> str:
     "A picture 360 wide, what is to be seen in it, and its numbers behind."
@@ -210,7 +210,7 @@ def _text(x: float, y: float, words: str, anchor: str = 'start', kind: str = '')
     "Words in a picture."
     return f'<text x="{x}" y="{y}" text-anchor="{anchor}" class="{kind}">{words}</text>'
 
-# %% ../nbs/50_report.ipynb #4d811f13
+# %% ../nbs/50_report.ipynb #95312bbb
 _LISTS = dict(model='this model', data='the log', random='random lists',
               bestseller='bestsellers')
 
@@ -227,7 +227,7 @@ def _stack(shares, y: int) -> str:
         x += 218 * s
     return ''.join(out)
 
-# %% ../nbs/50_report.ipynb #b6a5ab68
+# %% ../nbs/50_report.ipynb #2bd5d6fe
 def _groups_picture(groups: dict) -> str:
     "A bar for each kind of list."
     kinds = [k for k in _LISTS if groups.get(k) is not None]
@@ -248,7 +248,7 @@ def _groups_picture(groups: dict) -> str:
     caption = f'Share of the slots that the most popular items hold: {most}.'
     return _figure('groups', 'Whose slots are they?', caption, body, y + 22, table)
 
-# %% ../nbs/50_report.ipynb #bbb26ea1
+# %% ../nbs/50_report.ipynb #5ef46f51
 def _spectrum_picture(spectrum) -> str:
     "Bars of the first 32 singular values."
     sigma = np.asarray(spectrum, float)
@@ -267,7 +267,7 @@ def _spectrum_picture(spectrum) -> str:
     caption = f'The first direction carries {share} of the squared scores.'
     return _figure('spectrum', 'How many directions?', caption, body, 172, table)
 
-# %% ../nbs/50_report.ipynb #0e744fba
+# %% ../nbs/50_report.ipynb #c350217b
 def _scatter_picture(scatter) -> str:
     "Predicted against log popularity, one dot an item."
     dots = np.asarray(scatter, float)
@@ -292,7 +292,7 @@ def _scatter_picture(scatter) -> str:
     return _figure('scatter', 'Does it predict popularity?', caption, body, 178,
                    table_html('Predicted popularity by log popularity', head, rows))
 
-# %% ../nbs/50_report.ipynb #c65c7733
+# %% ../nbs/50_report.ipynb #6dd0f827
 def _checked_dial(dial: dict) -> dict:
     "The dial with at most `MOST` points and users; a `ValueError` where it is none."
     points, chosen = list(dial.get('points') or []), dial.get('chosen')
@@ -309,7 +309,7 @@ def _checked_dial(dial: dict) -> dict:
     users = list(dial.get('users') or [])[:MOST['users']]
     return dial | dict(points=[points[i] for i in keep], chosen=at, users=users)
 
-# %% ../nbs/50_report.ipynb #1b89b57d
+# %% ../nbs/50_report.ipynb #d8ebe789
 def _reach_text(p: dict) -> str:
     "The interval of NDCG's change; of a lone bound, that it is one."
     low, high = (percent_text(p.get(k), True) for k in ('low', 'high'))
@@ -331,7 +331,7 @@ def _sentence(dial: dict, i: int) -> str:
     met = dial.get('met', True)
     return words + (' Chosen.' if met else ' The nearest point: none keeps the limits.')
 
-# %% ../nbs/50_report.ipynb #bf7cdc83
+# %% ../nbs/50_report.ipynb #d3b7281d
 def _strength_text(p: dict) -> str: return f'{p["strength"]:.3g}'
 
 def _listed(dial: dict) -> tuple[list[str], list[list[list[int]]]]:
@@ -344,7 +344,7 @@ def _listed(dial: dict) -> tuple[list[str], list[list[list[int]]]]:
         out.append([[order.setdefault(x, len(order)) for x in u] for u in short])
     return list(order), out
 
-# %% ../nbs/50_report.ipynb #a7eaac74
+# %% ../nbs/50_report.ipynb #ef8bcaa0
 def _dial_data(dial: dict) -> dict:
     "What the script needs: for each point its finished texts, sizes and lists."
     items, lists = _listed(dial)
@@ -357,7 +357,7 @@ def _dial_data(dial: dict) -> dict:
     return dict(items=[_label(x, MOST['label']) for x in items], points=points,
                 popular=[i for i, x in enumerate(items) if x in popular])
 
-# %% ../nbs/50_report.ipynb #9db1d675
+# %% ../nbs/50_report.ipynb #44707e1f
 def json_script(
     data,   # what JSON can hold
 ) -> str:   # a script tag of type application/json
@@ -366,7 +366,7 @@ def json_script(
     for c in '<>&': text = text.replace(c, f'\\u{ord(c):04x}')
     return f'<script type="application/json">{text}</script>'
 
-# %% ../nbs/50_report.ipynb #256c6cb2
+# %% ../nbs/50_report.ipynb #17f12aa9
 def _live_groups(dial: dict, at: int) -> str:
     "A bar for each group; the lines are the shares at the start."
     now, start = (dial['points'][i]['group_shares'] for i in (at, 0))
@@ -384,7 +384,7 @@ def _live_groups(dial: dict, at: int) -> str:
         body += _text(358, y + 13, percent_text(s), 'end', 'now')
     return body
 
-# %% ../nbs/50_report.ipynb #6e5c0e52
+# %% ../nbs/50_report.ipynb #42a5927a
 def _trade_places(dial: dict) -> list[tuple[float, float]]:
     "Where each point stands in the picture of the trade."
     share = [p.get('popular_ratio', p['group_shares'][-1]) for p in dial['points']]
@@ -406,7 +406,7 @@ def _trade_scales(dial: dict):
         return lambda v: round(float(first + step * (v - low)), 1)
     return scale(share, 46, 346), scale(change, 128, 12)
 
-# %% ../nbs/50_report.ipynb #d7a0b919
+# %% ../nbs/50_report.ipynb #c3c81420
 def _trade_picture(dial: dict, at: int) -> str:
     "NDCG's change against the share of the most popular items, a point a strength."
     places, (x, y) = _trade_places(dial), _trade_scales(dial)
@@ -424,13 +424,14 @@ def _trade_picture(dial: dict, at: int) -> str:
         body += _text(x(most), 148, percent_text(most), 'middle')
     if (loss := limits.get('max_loss')) is not None:
         body += f'<path class="limit" d="M40 {y(-loss)}H358"/>'
-        body += _text(36, y(-loss) + 4, percent_text(-loss), 'end')
+        words_at = max(y(-loss), y(0.) + 14) + 4   # below the 0
+        body += _text(36, words_at, percent_text(-loss), 'end')
     body += _text(358, 166, 'share of the most popular items →', 'end', 'faint')
     body += _text(0, 166, '↑ NDCG', kind='faint')
     a, b = places[at]
     return body + f'<circle class="live here" cx="{a}" cy="{b}" r="7"/>'
 
-# %% ../nbs/50_report.ipynb #9f6ebf36
+# %% ../nbs/50_report.ipynb #818e183a
 def _groups_of(dial: dict) -> list[str]:
     "Names of the groups of items."
     return [f'group {i + 1}' for i in range(len(dial['points'][0]['group_shares']))]
@@ -446,7 +447,7 @@ def _points_table(dial: dict, at: int) -> str:
     head = ['strength', *_groups_of(dial), 'NDCG', 'change', 'interval']
     return table_html('All points of the dial', head, rows, at)
 
-# %% ../nbs/50_report.ipynb #ebeed093
+# %% ../nbs/50_report.ipynb #141b0801
 _POPULAR = '<span class="popular"><span class="unseen">popular</span></span>'
 _NEW = '<span class="new">new</span>'
 
@@ -466,7 +467,7 @@ def _lists_html(dial: dict, data: dict, at: int) -> str:
     key += f' one of the most popular items, {_NEW} not listed at the start.</p>'
     return key + f'<div class="lists">{"".join(cards)}</div>' if cards else ''
 
-# %% ../nbs/50_report.ipynb #254a35d7
+# %% ../nbs/50_report.ipynb #ba623b1b
 def _control_html(name: str, points: list[dict], at: int) -> str:
     "The slider, and what its point says; off until the script runs."
     now, first, last = (points[i] for i in (at, 0, -1))
@@ -482,7 +483,19 @@ def _control_html(name: str, points: list[dict], at: int) -> str:
 <noscript><p class="muted">The slider needs JavaScript; the table has every point.</p>
 </noscript></div>'''
 
-# %% ../nbs/50_report.ipynb #cbc5ad68
+# %% ../nbs/50_report.ipynb #2f797183
+_TAKEN = dict(sigma='σ₁', sigma_centred='σ₁ of the row-centred scores',
+              bias='the item bias', predicted='predicted popularity',
+              offset='an offset by log popularity')
+
+def _about_dial(dial: dict) -> str:
+    "What is turned down, and on which side."
+    name, side = dial.get('direction'), dial.get('side')
+    words = f'Turned down: {escaped(_TAKEN.get(name, name))}' if name else ''
+    if words and side: words += f', on the {escaped(side)} side'
+    return f'<p class="muted">{words}.</p>' if words else ''
+
+# %% ../nbs/50_report.ipynb #7b283b2b
 def dial_html(
     dial: dict,          # points, users, chosen … as in `html_report`
     name: str = 'dial',  # of its ids; another one for a second dial on a page
@@ -490,9 +503,7 @@ def dial_html(
     "Slider, live pictures and lists; a `ValueError` for what is no dial."
     dial = _checked_dial(dial)
     data, at = _dial_data(dial), dial['chosen'] or 0
-    told = ', '.join(filter(None, (dial.get('direction'), dial.get('side'))))
-    about = f'<p class="muted">Direction and side: {escaped(told)}</p>' if told else ''
-    table = _points_table(dial, at)
+    about, table = _about_dial(dial), _points_table(dial, at)
     shares = _figure(f'{name}-shares', 'Share of the slots',
                      'Bars: at this strength. Lines: at the start.',
                      _live_groups(dial, at), 6 + 26 * len(_groups_of(dial)), table)
@@ -504,7 +515,7 @@ def dial_html(
             + f'<div class="pictures">{shares}{trade}</div>'
             + _lists_html(dial, data, at) + json_script(data) + '</section>')
 
-# %% ../nbs/50_report.ipynb #7aabaf46
+# %% ../nbs/50_report.ipynb #6b51dbe6
 SCRIPT = '''
 for (const dial of document.querySelectorAll('.resn-dial')) {
   const all = query => [...dial.querySelectorAll(query)];
@@ -560,7 +571,7 @@ addEventListener('beforeprint', () =>
   document.querySelectorAll('.resn details').forEach(part => { part.open = true; }));
 '''
 
-# %% ../nbs/50_report.ipynb #89462981
+# %% ../nbs/50_report.ipynb #d03c2262
 def _hash_of(text: str) -> str:
     "As a content security policy names an inline text."
     digest = hashlib.sha256(text.encode()).digest()
@@ -576,7 +587,7 @@ def _head(title: str) -> str:
             '<meta name="color-scheme" content="light dark">'
             f'<title>{title}</title><style>{STYLE}</style></head>')
 
-# %% ../nbs/50_report.ipynb #f2dc09a4
+# %% ../nbs/50_report.ipynb #4a0618c5
 def _facts_table(facts) -> str:
     "What the lists do, beside the two trivial lists; the meaning under the name."
     rows, beside = [], [f for f in facts if any(x is not None for x in f[2:4])]
@@ -595,7 +606,7 @@ def _terms(pairs: dict) -> str:
     return ''.join(f'<dt>{escaped(k)}</dt><dd>{escaped(number_text(v), 400)}</dd>'
                    for k, v in pairs.items())
 
-# %% ../nbs/50_report.ipynb #eae09c62
+# %% ../nbs/50_report.ipynb #a5f66755
 def _flat(origin: dict, before: str = '') -> dict:
     "Nested dicts as one, lists as text."
     out = {}
@@ -616,7 +627,7 @@ def _why_html(content: dict) -> str:
     angles = _flat(content.get('alignment') or {}) | alone
     return out + f'<dl>{_terms(angles)}</dl>' * bool(angles)
 
-# %% ../nbs/50_report.ipynb #99da70d4
+# %% ../nbs/50_report.ipynb #ec3beb92
 def _sections(content: dict) -> list[tuple[str, str]]:
     "(heading, HTML) of what there is."
     facts, groups = content.get('facts'), content.get('groups')
@@ -628,7 +639,7 @@ def _sections(content: dict) -> list[tuple[str, str]]:
              ('Turn the dial', dial_html(dial) if dial else ''), ('Origin', made)]
     return [(title, body) for title, body in parts if body]
 
-# %% ../nbs/50_report.ipynb #33dcd101
+# %% ../nbs/50_report.ipynb #8f6cf80f
 def html_report(
     content: dict,   # title and, as far as there are, verdict, notes, facts, groups …
 ) -> str:            # a whole page, under 1 MB
@@ -650,7 +661,7 @@ def html_report(
     check(size < MOST['size'], 'content', f'{size:,} bytes', 'a report under 1 MB')
     return page
 
-# %% ../nbs/50_report.ipynb #6185c25f
+# %% ../nbs/50_report.ipynb #74e1ba28
 def save_report(
     content: dict,     # as for `html_report`
     path: str | Path,  # of the file; one that is there is replaced
