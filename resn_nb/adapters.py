@@ -40,68 +40,81 @@ def _implicit_tables(model) -> tuple[Scores, dict]:
     keep = list(range(d - 1)) + [d - 1] * (not logistic)   # no bias of the users
     one = float(s.user[0, column])
     u, v, b = bias_column(s.user[:, keep], s.item[:, keep], keep.index(column))
-    return Scores(u, v, b), dict(keep=keep, one=1. if b is None else one)
+    one = 1. if b is None else one
+    return Scores(u, v, b), dict(keep=keep if logistic else None, one=one)
 
 # %% ../nbs/49_adapters.ipynb #1c41901c
-def _implicit_put(model, name: str, keep: list, new: Tensor) -> None:
+def _implicit_put(model, name: str, keep: list | None, new: Tensor) -> None:
     "A whole table back, with what else the model keeps in its columns."
     was, new = getattr(model, name), new.numpy()
     full = np.array(was.to_numpy() if hasattr(was, 'to_numpy') else was)
-    if len(keep) < full.shape[1]: full[:, keep] = new
+    if keep: full[:, keep] = new
     else: full = new.astype(full.dtype)
     full = np.ascontiguousarray(full)
     setattr(model, name, type(was)(full) if hasattr(was, 'to_numpy') else full)
 
-def _implicit_done(model, old, later: Callable | None) -> None:
+def _implicit_done(model, before: Callable | None, later: Callable | None) -> None:
     "Forget what was computed from old factors; the fold-in stays that of the old ones."
     for name in ('_YtY', '_XtX', '_user_norms', '_item_norms',
                  '_user_norms_host', '_item_norms_host'):
         if name in vars(model): setattr(model, name, None)
-    if made_by(model, 'implicit.cpu.als', 'implicit.gpu.als'):
-        model.recalculate_user = FoldIn(model, old, later)
+    if before: model.recalculate_user = FoldIn(model, before, later)
 
 # %% ../nbs/49_adapters.ipynb #09feb8a7
 @dataclass(eq=False)
 class FoldIn:
     "implicit's `recalculate_user` after a correction."
     model: object            # of implicit, corrected
-    old: object              # a copy of it with the factors of before
+    before: Callable         # the fold-in of the model as it was
     later: Callable | None   # (b, d) factors → corrected; None: as they are
 
     def __post_init__(self): self.seen = self._some()
 
-    def _some(self): return np.array(_array(self.model.item_factors)[:16])
+    def _some(self): return _array(self.model.item_factors)[:16].copy()
+
+    def current(self) -> bool:
+        "Is the model still what it was corrected to?"
+        return np.array_equal(self._some(), self.seen)
 
     def __call__(self, userid, user_items):
-        own = type(self.model).recalculate_user
-        fresh = not np.array_equal(self._some(), self.seen)
-        if fresh: return own(self.model, userid, user_items)
-        x = self.old.recalculate_user(userid, user_items)
+        if self.current(): return self.corrected(userid, user_items)
+        return type(self.model).recalculate_user(self.model, userid, user_items)
+
+    def corrected(self,
+        userid,        # one row or several
+        user_items,    # (b, m) csr: what they have
+    ):                 # as implicit returns it
+        "Folded in as before, then corrected."
+        x = self.before(userid, user_items)
         u = torch.as_tensor(np.atleast_2d(_array(x)))
         if self.later: u = self.later(u).to(u.dtype)
-        u = u.numpy()
-        more = self.model.user_factors.shape[1] - u.shape[1]   # a bias that came new
-        u = np.pad(u, ((0, 0), (0, more)), constant_values=1).astype(u.dtype)
+        u, width = u.numpy(), self.model.user_factors.shape[1]
+        more = (0, 0), (0, width - u.shape[1])           # a bias that came new
+        u = np.pad(u, more, constant_values=1).astype(u.dtype)
         u = u[0] if np.isscalar(userid) else u
         return u if isinstance(x, np.ndarray) else type(x)(u)
 
 def _array(x): return x.to_numpy() if hasattr(x, 'to_numpy') else np.asarray(x)
 
+def _fold_in(model) -> Callable | None:
+    "How a model folds in now, whatever becomes of it."
+    fold = vars(model).get('recalculate_user')
+    if isinstance(fold, FoldIn) and fold.current(): return fold.corrected
+    own = getattr(type(model), 'recalculate_user', None)
+    return own and partial(own, copy.copy(model))
+
 # %% ../nbs/49_adapters.ipynb #bd6a0ded
 @adapter('implicit', lambda model: made_by(model, 'implicit'))
-def read_implicit(
-    model,         # ALS, BPR or logistic factorisation
-    users=None,    # label of each user row
-    items=None,    # label of each item row
-) -> TrainedModel:
-    "Factors of implicit; BPR's and LMF's columns of bias are taken apart."
+def read_implicit(model, users=None, items=None) -> TrainedModel:
+    """Of implicit an ALS, BPR or logistic `model`, columns of bias taken apart; `users`
+    and `items` are labels of the rows, where they are known."""
     name = f'implicit {type(model).__name__}'
     if hasattr(model, 'model'): inner_products(f'{name}, a wrapper', 'give its .model')
     if not hasattr(model, 'user_factors'): inner_products(name)
     s, at = _implicit_tables(model)
     put = partial(_implicit_put, model)
     tables = [partial(put, k, at['keep']) for k in ('user_factors', 'item_factors')]
-    done = partial(_implicit_done, model, copy.copy(model))
+    done = partial(_implicit_done, model, _fold_in(model))
     places = Columns(s, *tables, at['one']).places(name, done)
     return TrainedModel(s, users, items, name, (), Writer(places, s))
 
@@ -112,13 +125,9 @@ def _one_of_several(model, name: str) -> bool:
     return made_by(first, name)
 
 @adapter('lightfm', partial(_one_of_several, name='lightfm'))
-def read_lightfm(
-    # a LightFM, or (LightFM, user_features or None, item_features or None)
-    model,
-    users=None,    # label of each user row
-    items=None,    # label of each item row
-) -> TrainedModel:
-    "Embeddings and item biases of LightFM; those of the users move no list."
+def read_lightfm(model, users=None, items=None) -> TrainedModel:
+    """`model`: a LightFM, or (LightFM, user features or None, item features or None);
+    `users`, `items`: labels. Biases of the users move no list."""
     model, *features = model if isinstance(model, (tuple, list)) else (model,)
     fu, fi = (*features, None, None)[:2]
     b, V = model.get_item_representations(fi)
@@ -162,12 +171,9 @@ def _map_labels(ids: dict | None, n: int) -> list | None:
     return labels if len(labels) == n else None
 
 @adapter('cornac', lambda model: made_by(model, 'cornac'))
-def read_cornac(
-    model,         # one that gives vectors
-    users=None,    # default: `uid_map`
-    items=None,    # default: `iid_map`
-) -> TrainedModel:
-    "Vectors of a cornac model, its bias column taken apart."
+def read_cornac(model, users=None, items=None) -> TrainedModel:
+    """Vectors of a cornac `model`, the bias column taken apart; `users` and `items` are
+    labels, by default `uid_map` and `iid_map`."""
     name, (U, V) = f'cornac {type(model).__name__}', _cornac_vectors(model)
     both = as_scores(U, V)
     s = Scores(*bias_column(both.user, both.item))
@@ -188,12 +194,9 @@ def _implicit_part(algo) -> np.ndarray:   # (n, d)
     return out
 
 @adapter('surprise', lambda model: made_by(model, 'surprise'))
-def read_surprise(
-    model,         # SVD, SVDpp or NMF
-    users=None,    # default: raw ids of its trainset
-    items=None,    # likewise
-) -> TrainedModel:
-    "Factors and item biases of Surprise; ranked by `predict(…, clip=False)`."
+def read_surprise(model, users=None, items=None) -> TrainedModel:
+    """Of an SVD, SVDpp or NMF `model` what `predict(…, clip=False)` ranks by; `users`
+    and `items` are labels, by default the raw ids of its trainset."""
     name, data = f'Surprise {type(model).__name__}', getattr(model, 'trainset', None)
     if not (hasattr(model, 'pu') and hasattr(model, 'qi')): inner_products(name)
     more = _implicit_part(model) if hasattr(model, 'yj') else 0
@@ -216,8 +219,10 @@ _KEPT = 'restore_user_e', 'restore_item_e'
 
 def _recbole_tables(model) -> tuple[Tensor, Tensor]:
     "With the rows of padding: propagated where the model does so, else its embeddings."
-    if hasattr(model, _KEPT[0]):
-        with torch.no_grad(): return model.forward()[:2]
+    if hasattr(model, _KEPT[0]):   # what is kept ranks
+        kept = [getattr(model, k) for k in _KEPT]
+        with torch.no_grad(): pair = model.forward()[:2] if None in kept else kept
+        return tuple(x.detach() for x in pair)
     pair = [getattr(model, f'{side}_embedding', None) for side in ('user', 'item')]
     if None in pair: inner_products(f'RecBole {type(model).__name__}')
     return tuple(x.weight.detach() for x in pair)
@@ -247,12 +252,9 @@ def _recbole_labels(given, tokens, n: int):
 
 # %% ../nbs/49_adapters.ipynb #52a6e297
 @adapter('recbole', partial(_one_of_several, name='recbole'))
-def read_recbole(
-    model,         # a model, or (model, dataset)
-    users=None,    # default: the data set's tokens; with or without '[PAD]'
-    items=None,    # likewise
-) -> TrainedModel:
-    "Tensors of a RecBole model; nothing is unpickled."
+def read_recbole(model, users=None, items=None) -> TrainedModel:
+    """Tensors of a RecBole `model`, or of (model, dataset); `users` and `items` are the
+    tokens, with or without '[PAD]', by default the data set's."""
     model, data = model if isinstance(model, (tuple, list)) else (model, None)
     name = f'RecBole {type(model).__name__}'
     was = model.training
@@ -297,19 +299,16 @@ class Frozen:
 
 # %% ../nbs/49_adapters.ipynb #62dafd0b
 @adapter('torch_geometric', partial(_one_of_several, name='torch_geometric'))
-def read_pyg(
-    model,         # (LightGCN, edge_index) or (LightGCN, edge_index, n_users)
-    users=None,    # label of each user node
-    items=None,    # label of each item node
-) -> TrainedModel:
-    "Propagated embeddings of PyTorch Geometric."
+def read_pyg(model, users=None, items=None) -> TrainedModel:
+    """What a `model` of PyTorch Geometric propagates: (LightGCN, edge_index) or (…, …,
+    n_users); `users`, `items`: labels of the nodes."""
     several = isinstance(model, (tuple, list)) and len(model) in (2, 3)
     valid = '(model, edge_index) or (model, edge_index, n_users)'
     check(several, 'model', 'a model without its graph', valid, TypeError)
     model, edges, *n = model
     name = f'PyG {type(model).__name__}'
     if not hasattr(model, 'get_embedding'): inner_products(name, 'give (U, V)')
-    with torch.no_grad(): nodes = type(model).get_embedding(model, edges)
+    with torch.no_grad(): nodes = model.get_embedding(edges)
     if users is not None: n = [len(users)]
     n = int(n[0]) if n else _split_of_nodes(edges, len(nodes))
     s = as_scores(nodes[:n], nodes[n:])
@@ -356,12 +355,9 @@ def _faiss_items(index, ids: np.ndarray | None) -> Callable | None:
 
 # %% ../nbs/49_adapters.ipynb #82429e80
 @adapter('faiss', lambda model: _is_index(model, 'faiss'))
-def read_faiss(
-    model,         # (U, index)
-    users=None,    # label of each row of U
-    items=None,    # default: the ids of an IndexIDMap
-) -> TrainedModel:
-    "Items of a faiss index, users as they come with it."
+def read_faiss(model, users=None, items=None) -> TrainedModel:
+    """`model`: (U, index) of faiss; `users`: labels of U's rows, `items`: by default
+    the ids of an IndexIDMap."""
     U, index = model
     name = f'faiss {type(index).__name__}'
     V, ids = _faiss_vectors(index)
@@ -380,12 +376,9 @@ def _is_index(model, name: str) -> bool:
 
 # %% ../nbs/49_adapters.ipynb #2980e958
 @adapter('hnswlib', lambda model: _is_index(model, 'hnswlib'))
-def read_hnswlib(
-    model,         # (U, index)
-    users=None,    # label of each row of U
-    items=None,    # default: the labels of the index, if others than 0, 1, …
-) -> TrainedModel:
-    "Items of an hnswlib index by their labels, users as they come with it."
+def read_hnswlib(model, users=None, items=None) -> TrainedModel:
+    """`model`: (U, index) of hnswlib, items in the order of their labels; `users`,
+    `items`: labels, by default the index's if others than 0, 1, …"""
     U, index = model
     ids = np.sort(np.asarray(index.get_ids_list()))
     s, notes = _ranked_by(U, np.asarray(index.get_items(ids.tolist())), index.space)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLORS', 'check', 'check_integer', 'check_number', 'choose', 'register', 'named', 'path_of', 'write_beside',
            'clean_dead', 'save_json', 'as_json', 'parse_json', 'load_json', 'provenance', 'out_of_memory', 'memory_for',
-           'command', 'progress', 'use_style']
+           'option_words', 'command', 'progress', 'use_style']
 
 # %% ../nbs/06_core.ipynb #1aea03dc
 import contextlib, functools, hashlib, json, math, numbers, os, platform, re
@@ -101,9 +101,8 @@ warnings.filterwarnings('ignore', category=UserWarning,
 # %% ../nbs/06_core.ipynb #022d485e
 def path_of(path: str | Path, arg: str = 'path') -> Path:
     "`path` of argument `arg`; a `TypeError` or `ValueError` for what cannot be one."
-    valid = 'a path'
-    check(isinstance(path, (str, os.PathLike)), arg, path, valid, TypeError)
-    check(str(path) != '' and '\0' not in str(path), arg, str(path), valid)
+    check(isinstance(path, (str, os.PathLike)), arg, path, 'a path', TypeError)
+    check(str(path) != '' and '\0' not in str(path), arg, str(path), 'a path')
     return Path(path)
 
 # %% ../nbs/06_core.ipynb #e1e1f08d
@@ -200,8 +199,7 @@ def parse_json(text: str, where: str | Path):
 
 # %% ../nbs/06_core.ipynb #a7e532a9
 def load_json(path: str | Path):
-    """What the JSON file `path` says; a `ValueError` if it is none, an `OSError` if it
-    cannot be read."""
+    "What a JSON file says; a `ValueError` if it is none, an `OSError` if not readable."
     path = path_of(path)
     try: text = path.read_text(encoding='utf-8')
     except UnicodeDecodeError as e:
@@ -228,7 +226,6 @@ def _commit() -> str | None:
         return _git('rev-parse', '--short=12', 'HEAD') + ('+' if changed else '')
     return None
 
-# %% ../nbs/06_core.ipynb #54e7ea51
 def _cpu() -> str:
     "The processor's name, as well as the system tells it."
     with contextlib.suppress(OSError):
@@ -293,8 +290,7 @@ def _open_streams() -> None:
     for fd in (0, 1, 2):   # no file that is opened later gets the number of a stream
         try: os.fstat(fd)
         except OSError: os.open(os.devnull, os.O_RDWR)
-    for k in ('stdout', 'stderr'):
-        s = getattr(sys, k)
+    for k, s in dict(stdout=sys.stdout, stderr=sys.stderr).items():
         if s is None or s.closed: setattr(sys, k, open(os.devnull, 'w'))
         elif hasattr(s, 'reconfigure'): s.reconfigure(errors='replace')
 
@@ -306,7 +302,6 @@ def _flush_streams() -> None:
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), s.fileno())
 
-# %% ../nbs/06_core.ipynb #7ef707da
 def _fail(name: str, why: str, code: int) -> int:
     "Say why on one line, if there is anybody to hear it."
     with contextlib.suppress(OSError, ValueError):
@@ -327,6 +322,12 @@ def _quietly(func, kwargs: dict) -> int:
         raise
     finally: _flush_streams()
 
+# %% ../nbs/06_core.ipynb #145dfb84
+def option_words(words: list[str]) -> list[str]:   # of a command line
+    "The same with options `--a-b` as `--a_b`; `--no-…` stays."
+    joined = lambda m: '--' + m[0][2:].replace('-', '_')
+    return [re.sub('^--(?!no-)[^=]+', joined, w) for w in words]
+
 # %% ../nbs/06_core.ipynb #2dbd4b06
 def command(func):  # documented with docments; it prints
     """Make `func` a console script too: options from its signature, errors in one line.
@@ -343,7 +344,7 @@ def command(func):  # documented with docments; it prints
         warnings.formatwarning = lambda w, *_, **__: f'{func.__name__}: {w}\n'
         parser = anno_parser(func, prog=func.__name__)
         parser.error = lambda why: sys.exit(_fail(func.__name__, why, 2))
-        opts = vars(parser.parse_args())
+        opts = vars(parser.parse_args(option_words(sys.argv[1:])))
         for k in ('pdb', 'xtra'): opts.pop(k, None)
         sys.exit(_quietly(func, opts))
     return run
@@ -380,7 +381,6 @@ COLORS = dict(
     accent='#009e73', warn='#cc79a7', light='#56b4e9', sun='#e69f00', ink='#222222',
 )
 
-# %% ../nbs/06_core.ipynb #ae800e8d
 def use_style() -> None:
     "The site's matplotlib style; in a notebook also SVG output."
     import matplotlib as mpl

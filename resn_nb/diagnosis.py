@@ -7,28 +7,27 @@ __all__ = ['held_part', 'bestsellers', 'at_random', 'list_facts', 'list_counts',
            'score_facts', 'excess_facts', 'directions_needed', 'Trials', 'tried_facts', 'corrected_facts',
            'verdict_words', 'Diagnosis', 'diagnose']
 
-# %% ../nbs/51_diagnosis.ipynb #3b38b92c
-import html, math
-from collections.abc import Callable
+# %% ../nbs/51_diagnosis.ipynb #1aa037b6
+import html
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .adapters import as_model, in_model_order
 from .core import COLORS, as_json, check_integer, provenance, use_style
 from .corrections import Scores, available_corrections
 from .data import Interactions
-from .factors import as_model, in_model_order
 from .lists import Lists, cold_users, popular_lists, topk
 from .metrics import METRICS
 from .report import save_report
-from .shrink import popularity_basis, score_directions, without_popularity
+from .shrink import (
+    popularity_basis, same_moments, score_directions, without_popularity)
 from .spectral import principal_vectors, spectrum
 
-# %% ../nbs/51_diagnosis.ipynb #5c3040cb
+# %% ../nbs/51_diagnosis.ipynb #f9339027
 def held_part(data: Interactions) -> str | None:
     "The part that lists are compared with: test, else valid, else none."
     parts = [(p, getattr(data, p)) for p in ('test', 'valid')]
@@ -47,7 +46,6 @@ def bestsellers(
         users = np.sort(np.random.default_rng(0).choice(users, many, replace=False))
     seen = data.known if held_part(data) == 'test' else data.train
     ids = popular_lists(data, seen, k, users)
-    # a user's own history stands where no metric looks
     return Lists(ids, users, data, data.train, seen, n_groups)
 
 def at_random(
@@ -96,7 +94,7 @@ def list_counts(
     same, distinct = int((sets == top).all(1).sum()), len(np.unique(sets, axis=0))
     return dict(lists=len(ids), distinct=distinct, bestseller=same)
 
-# %% ../nbs/51_diagnosis.ipynb #8a0ebf72
+# %% ../nbs/51_diagnosis.ipynb #2b93f184
 def cosine(a: Tensor, b: Tensor) -> float | None:   # both (m,); None where one is 0
     size = float(a.norm() * b.norm())
     return float(a @ b) / size if size > 1e-12 * len(a) else None
@@ -113,8 +111,8 @@ def direction_facts(
     s, q = spectrum(A, B).double(), principal_vectors(A, B)[1].double()
     share = float(s[0]**2 / s.square().sum()) if s[0] > 0 else None
     size = lambda v: None if (c := cosine(q, centre(v))) is None else abs(c)
-    rest = dict(cos_popularity=size(r), cos_log=size(r.log1p()))
-    return dict(spectrum=s.tolist(), share=share) | rest
+    return dict(spectrum=s.tolist(), share=share, cos_popularity=size(r),
+                cos_log=size(r.log1p()))
 
 # %% ../nbs/51_diagnosis.ipynb #f0fe6997
 def against_log(
@@ -138,7 +136,7 @@ def score_facts(
              'predicted popularity': against_log(scores.mean_score(), r)}
     return found if b is None else found | {'item bias': against_log(b, r)}
 
-# %% ../nbs/51_diagnosis.ipynb #93eb2f6b
+# %% ../nbs/51_diagnosis.ipynb #905499f0
 def excess_facts(
     l: Lists,
 ) -> dict:   # model, data, excess, error, some
@@ -146,15 +144,15 @@ def excess_facts(
     top, r = l.group == l.n_groups - 1, l.popularity
     each = (top[l.ids] & l.filled).sum(1) / l.filled.sum(1).clip(1)
     model, data = float(each.mean()), float(r[top].sum() / r.sum())
-    error, much = float(each.std() / math.sqrt(len(each))), model - data
-    some = much > max(2 * error, .1 * data)
-    return dict(model=model, data=data, excess=much, error=error, some=some)
+    error, more = float(each.std() / len(each)**.5), model - data
+    some = more > max(2 * error, .1 * data)
+    return dict(model=model, data=data, excess=more, error=error, some=some)
 
-# %% ../nbs/51_diagnosis.ipynb #fb8e02e2
+# %% ../nbs/51_diagnosis.ipynb #b24e3e35
 def directions_needed(
-    explains: Callable[[int], bool],   # do so many directions?
-    least: int,                        # to begin with
-    d: int,                            # do for certain
+    explains,     # (int) → bool: do so many directions?
+    least: int,   # to begin with
+    d: int,       # do for certain
 ) -> int:
     "The smallest number of directions that does, by doubling and halving."
     low, high = least - 1, least
@@ -164,14 +162,13 @@ def directions_needed(
         low, high = (low, middle) if explains(middle) else (middle, high)
     return high
 
-# %% ../nbs/51_diagnosis.ipynb #ac8eb5e9
+# %% ../nbs/51_diagnosis.ipynb #983cd2cc
 @dataclass(frozen=True, eq=False)
 class Trials:
-    "Lists from scores that are changed."
+    "Lists from scores whose items are changed."
     who: Lists        # of the users to ask
-    scores: Scores    # of the model
-    @cached_property
-    def _seen(self): return self.who.seen[self.who.users]
+    users: Tensor     # (b, d) their factors
+    scores: Scores    # of the model, see `same_moments`
     @cached_property
     def of_popularity(self) -> tuple[Tensor, Tensor]:
         "A basis of the functions of popularity, and the directions of U Vᵀ."
@@ -179,10 +176,10 @@ class Trials:
                 score_directions(self.scores.user, self.scores.item))
 
     def lists(self, s: Scores, hide: bool = True) -> Lists:
-        "What these scores recommend, `hide`: without what a user has."
-        A, B = Scores(s.user[self.who.users], s.item, s.bias).as_pair()
-        ids = topk(A, B, self._seen if hide else None, self.who.k)
-        return replace(self.who, ids=ids.numpy())
+        "What is recommended with these items; `hide`: without what a user has."
+        pair, l = Scores(self.users, s.item, s.bias).as_pair(), self.who
+        ids = topk(*pair, l.seen[l.users] if hide else None, l.k)
+        return replace(l, ids=ids.numpy())
 
     def without(self, directions: int | None = 0, bias: bool = False) -> float:
         "Popular ratio without popularity in some directions (None: all), in the bias."
@@ -222,7 +219,7 @@ def corrected_facts(
     kinds = available_corrections(s, trials.who.popularity, 'item')
     return {name: looks(trials.lists(c.at(s, 1.))) for name, c in kinds.items()}
 
-# %% ../nbs/51_diagnosis.ipynb #ab6cfcd9
+# %% ../nbs/51_diagnosis.ipynb #7d864985
 def verdict_words(
     verdict: str | None,   # as in `Diagnosis`
     excess: dict,          # of `excess_facts`
@@ -230,8 +227,8 @@ def verdict_words(
 ) -> str:
     "The verdict in words, with the numbers that it stands on."
     percent = lambda v: f'{100 * v:.1f} %'
-    share = (f'the most popular group gets {percent(excess["model"])} of the slots and '
-             f'has {percent(excess["data"])} of the interactions')
+    slots, had = percent(excess['model']), percent(excess['data'])
+    share = f'the most popular group has {had} of interactions and {slots} of slots'
     if not excess['some']: return f'Leave it: {share}, which is no excess.'
     if not tried: return f'Too popular: {share}. Why, only the scores could tell.'
     w, k = tried['without'], tried['directions']
@@ -243,7 +240,7 @@ def verdict_words(
     left = f'without popularity in {where} it gets {percent(w.get(verdict, w["all"]))}'
     return f'It is {what}: {share}; {left}.'
 
-# %% ../nbs/51_diagnosis.ipynb #07d616f4
+# %% ../nbs/51_diagnosis.ipynb #bbd2f14c
 @dataclass(frozen=True, eq=False, repr=False)
 class Diagnosis:
     "What lists do, why, and what follows; for bare lists without the why."
@@ -261,14 +258,14 @@ class Diagnosis:
     def to_dict(self) -> dict:
         "All of it, as JSON can hold it."
         return as_json({k: getattr(self, k) for k in self.__dataclass_fields__})
-    def save(self, path: str | Path) -> Path:   # report.html
+    def save(self, path: str):   # report.html → its path
         "Write the report to `path`: one HTML file that needs nothing else."
         return save_report(self.content, path)
     def plot(self):   # matplotlib Figure, closed: a notebook shows it once
         "Who gets the slots; predicted against log popularity, where there are scores."
         return _diagnosis_figure(self.content)
 
-# %% ../nbs/51_diagnosis.ipynb #cdfe0298
+# %% ../nbs/51_diagnosis.ipynb #b53b4bfa
 def _shown_number(v) -> str:
     return '–' if v is None else f'{v:.3f}' if abs(v) < 100 else f'{v:,.0f}'
 
@@ -289,7 +286,7 @@ def _diagnosis_lines(d: Diagnosis) -> list[str]:   # up to 30
     free = f" ({of['rankings']:,} if nothing is hidden)" if 'rankings' in of else ''
     said = (f"{of['lists']:,} lists, {of['distinct']:,} distinct{free}; "
             f"{of['bestseller']:,} are bestseller lists")
-    head = [c['title'], c['subtitle'], row('', ('model', 'bestsellers', 'random'))]
+    head = c['title'], c['subtitle'], row('', ('model', 'bestsellers', 'random'))
     rows += [said, *([_tried_line(d)] if d.tried else [])]
     return [*head, *rows, *(f'note: {n}' for n in c['notes'][:4]), d.words]
 
@@ -310,7 +307,7 @@ def _diagnosis_figure(content: dict):
         ax.set(xlabel='log popularity', ylabel='predicted popularity')
     return fig
 
-# %% ../nbs/51_diagnosis.ipynb #a8dd19de
+# %% ../nbs/51_diagnosis.ipynb #ea80b11f
 def _lists_content(l: Lists, best: Lists) -> dict:
     "What a report shows of lists, and the counts."
     data, three = l.data, [list_facts(lists) for lists in (l, best, at_random(best))]
@@ -328,8 +325,8 @@ _SCORE_FACTS = dict(
     cos_log='|cos(q₁, log popularity)|', correlation='correlation with log',
     slope='slope on log')
 
-def _scores_content(scores: Scores, popularity: np.ndarray) -> dict:
-    "What a report shows of scores."
+def _scores_content(scores: Scores, popularity: np.ndarray, n: int) -> dict:
+    "What a report shows of scores that stand for those of n users."
     f, mean = score_facts(scores, popularity), scores.mean_score().numpy()
     rows = {f'{name}, {label}': of[k] for name, of in f.items()
             for k, label in _SCORE_FACTS.items() if k in of}
@@ -338,10 +335,10 @@ def _scores_content(scores: Scores, popularity: np.ndarray) -> dict:
     dots = np.stack([np.log1p(popularity[some]), mean[some]], 1).tolist()
     facts = [(name, v, None, None, '') for name, v in rows.items()]
     angles = {k: v for k, v in rows.items() if 'cos' in k}
-    values = f['row-centred']['spectrum']
+    values = [(n / len(scores.user))**.5 * s for s in f['row-centred']['spectrum']]
     return dict(facts=facts, alignment=angles, scatter=dots, spectrum=values)
 
-# %% ../nbs/51_diagnosis.ipynb #b7387043
+# %% ../nbs/51_diagnosis.ipynb #5de73cae
 def _count_notes(c: dict) -> list[str]:
     "What must be said of who was asked, of equal lists and of bestseller lists."
     warm, n, best = c['users'] - c['cold'], c['lists'], c['bestseller']
@@ -354,16 +351,19 @@ def _count_notes(c: dict) -> list[str]:
 
 def _judged(best: Lists, ids, scores: Scores | None, title: tuple, notes) -> Diagnosis:
     "The diagnosis of lists (None: of the scores'), and of the scores."
-    trials, tried, whole = Trials(best, scores), {}, {}
+    tried, whole = {}, {}
+    if scores is not None:
+        few = replace(scores, user=same_moments(scores.user))
+        trials = Trials(best, scores.user[best.users], few)
     l = trials.lists(scores) if ids is None else replace(best, ids=ids)
     content, excess = _lists_content(l, best), excess_facts(l)
-    counts, verdict = content.pop('counts'), None
-    if not excess['some']: verdict = 'not popularity'
+    counts = content.pop('counts')
+    verdict = None if excess['some'] else 'not popularity'
     if scores is not None:
         tried, whole = tried_facts(trials, excess), corrected_facts(trials)
         free, verdict = trials.lists(scores, hide=False), tried['verdict']
         counts['rankings'] = list_counts(free.ids, best.ids)['distinct']
-        why = _scores_content(scores, l.popularity)
+        why = _scores_content(few, l.popularity, len(scores.user))
         content |= why | dict(facts=content['facts'] + why['facts'])
     words = verdict_words(verdict, excess, tried)
     notes = _count_notes(counts) + list(notes)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMAT', 'FIRST_FORMAT', 'PARTS', 'known_format', 'tell_version', 'save_tensors', 'read_sealed', 'load_tensors',
            'pack_interactions', 'unpack_interactions', 'naming', 'next_of', 'seal_of', 'our_files', 'remove_files',
-           'settle', 'folder_path', 'switch_of', 'may_write', 'claim_folder']
+           'settle', 'folder_path', 'switch_of', 'may_write', 'claim_folder', 'write_index']
 
 # %% ../nbs/40_files.ipynb #b7973330
 import contextlib, hashlib, json, os, struct, warnings
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from . import __version__
-from .core import check, clean_dead, load_json, parse_json, path_of, write_beside
+from .core import (
+    check, clean_dead, load_json, parse_json, path_of, save_json, write_beside)
 from .data import Interactions, pack_labels, unpack_labels
 from .methods import METHODS
 
@@ -366,4 +367,34 @@ def claim_folder(
     "Make `dir` ready to be written to; with `force` without what we had there."
     remove_files(may_write(dir, force))
     dir.mkdir(parents=True, exist_ok=True)
+    return dir
+
+# %% ../nbs/40_files.ipynb #034951e7
+_INDEX_NOTE = '''users.npy, items.npy: float32, a vector a row; .json: their labels
+The inner product of a user's and an item's row is {0}.
+faiss:   index = faiss.IndexFlatIP({2}); index.add(np.load("items.npy"))
+         scores, rows = index.search(np.load("users.npy")[:1], 20)
+hnswlib: index = hnswlib.Index("ip", {2}); index.init_index({1}); then add_items
+'''
+
+# %% ../nbs/40_files.ipynb #2e41aa11
+def write_index(
+    dir: Path,        # new or empty
+    pair: dict,       # users and items: their tensors
+    data: Interactions,     # has the labels of their rows
+    cosine: bool = False,   # rows of length one
+    bias: bool = False,     # the last column is a bias: said in the README
+) -> Path:            # it
+    "Vectors, labels and a README; a `FileExistsError` for a folder with content."
+    full = dir.exists() and any(dir.iterdir())
+    check(not full, 'dir', str(dir), 'a new or empty folder', FileExistsError)
+    what = 'the cosine of their factors' if cosine else 'the score'
+    if bias: what += '; the last column is the item bias, for users 1'
+    for k, X in pair.items():
+        if cosine: X = torch.nn.functional.normalize(X.double())
+        with write_beside(dir/f'{k}.npy') as tmp, open(tmp, 'wb') as f:
+            np.save(f, X.float().numpy())
+        save_json(dir/f'{k}.json', pack_labels(getattr(data, k)))
+    with write_beside(dir/'README.txt') as tmp:
+        tmp.write_text(_INDEX_NOTE.format(what, *pair['items'].shape))
     return dir

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['ADDED', 'item_rows', 'fold_in', 'spectral_term', 'learned_fold', 'solved_fold', 'fold_users', 'fold_then',
-           'check_fold', 'carried_by']
+           'check_fold', 'carried_by', 'Explanation', 'explain_score', 'grown_log', 'grown_factors']
 
 # %% ../nbs/26_fold_in.ipynb #998a1688
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +18,9 @@ from torch import Tensor
 from .als import _block_gram, _exact_rows, _GramRoot, _RowSystems
 from .als import _sparse_ones
 from .core import check, check_number
+from .interactions import Interactions
+from .labels import _label_positions, as_labels, encode, label_kind
+from .shrink import shrink_transform
 
 # %% ../nbs/26_fold_in.ipynb #26c36456
 def item_rows(
@@ -268,3 +272,117 @@ def carried_by(
     aim = torch.linalg.solve(A, fold['transform'].double() @ target.double())
     met = V[torch.as_tensor(np.asarray(ids, int))]
     return (1 + alpha) * met @ aim, float(fold['shift'].double() @ target.double())
+
+# %% ../nbs/26_fold_in.ipynb #ccd346bb
+@dataclass(frozen=True)
+class Explanation:
+    "What a score is made of: `above` = `popularity` + `personal`."
+    user: object         # label
+    item: object         # label
+    score: float         # u·v, before a method's ranking rule
+    above: float         # above the user's mean score of all items
+    popularity: float    # of it what the average user has: predicted popularity
+    personal: float      # the rest, this user's own
+    sigma1: float        # how much of `above` lies along the first singular vectors
+    history: tuple | None   # least squares: (label, share) of items met, largest first
+
+    def __str__(self) -> str:
+        "In words."
+        parts = (f'{self.popularity:+.3g} is its popularity, {self.personal:+.3g} is '
+                 f"the user's own; {self.sigma1:+.3g} lies along σ₁")
+        who = f'{self.item} for {self.user}: {self.above:+.3g} above the mean item: '
+        best = ', '.join(f'{i} {v:+.3g}' for i, v in (self.history or ())[:3])
+        return who + parts + (f'; carried by {best}' if best else '')
+
+# %% ../nbs/26_fold_in.ipynb #c4170b11
+@torch.no_grad()
+def explain_score(
+    U: Tensor,             # (n, d) users' factors
+    V: Tensor,             # (m, d) items' factors
+    u: int,                # a user's row
+    i: int,                # an item's row
+    fold: dict | None = None,   # of the model, if it is least squares
+    met=(),                # ids of the items that the user met
+) -> Explanation:          # with ids in place of labels
+    "How much of a score is popularity, and for least squares which items carry it."
+    y, row = V[i].double() - V.double().mean(0), U[u].double()
+    everybody, above = float(U.double().mean(0) @ y), float(row @ y)
+    T, history = shrink_transform(U, V, 0.), None
+    if fold is not None and 'solve' in fold:
+        shares = carried_by(fold, met, y)[0].tolist()
+        history = tuple(sorted(zip(map(int, met), shares), key=lambda p: -p[1]))
+    own = above, everybody, above - everybody, float((row - row @ T) @ y)
+    return Explanation(u, i, float(row @ V[i].double()), *own, history)
+
+# %% ../nbs/26_fold_in.ipynb #c5b7ae1b
+def _grown_ids(values, labels, n: int, arg: str) -> tuple:
+    "Ids of labels of which some are new, and all labels: the new ones stand behind."
+    import pandas as pd
+    many = hasattr(values, '__len__') and not sp.issparse(values)
+    check(many, arg, values, 'a list of labels', TypeError)
+    (at, found), ids_alone = encode(values, arg), labels is None
+    if ids_alone: labels = np.arange(n)
+    if not len(at): return at, labels
+    kind, ours = label_kind(found), label_kind(labels)
+    new = f'{found[:1].tolist()[0]!r} of type {kind}'
+    valid = f'labels of type {ours}, as the log has, such as {labels[:3].tolist()}'
+    check(kind == ours, arg, new, valid, TypeError)
+    ids = _label_positions(pd.Series(found, dtype=object), labels, kind, arg)
+    late = found[ids < 0]
+    next_ = not ids_alone or (late == n + np.arange(len(late))).all()
+    check(bool(next_), arg, late[:3].tolist(), f'the next ids, {n}, {n + 1}, …')
+    ids[ids < 0] = n + np.arange(len(late))
+    if {labels.dtype.kind, found.dtype.kind} == {'i', 'u'}:   # no one type of 64 bits
+        return ids[at], as_labels([*labels.tolist(), *late.tolist()], arg)
+    return ids[at], np.concatenate([labels, late])
+
+def _widened(C, shape: tuple, row=(), col=()) -> sp.csr_array | None:
+    "The pairs of C and those of (row, col), in a larger matrix."
+    if C is None: return None
+    C = sp.coo_array(C)
+    at = (np.concatenate(p).astype(np.int64) for p in ((C.row, row), (C.col, col)))
+    return _rows_of_ones(*at, shape)
+
+# %% ../nbs/26_fold_in.ipynb #c1f8402c
+def grown_log(
+    data: Interactions,
+    users,     # (k,) labels, one for each new pair; some may be new
+    items,     # (k,) labels
+) -> Interactions:   # train has the new pairs; rows and columns of new labels are last
+    "The log with new pairs in train. A `ValueError` or `TypeError` for what are none."
+    row, who = _grown_ids(users, data.users, data.n_users, 'users')
+    col, what = _grown_ids(items, data.items, data.n_items, 'items')
+    valid = f'{len(row)}, one for each of users'
+    check(len(row) == len(col), 'items', f'{len(col)} labels', valid)
+    shape, pairs = (len(who), len(what)), (row, col)
+    parts = (_widened(data.train, shape, *pairs), _widened(data.valid, shape),
+             _widened(data.test, shape))
+    named = dict(users=None if data.users is None else who,
+                 items=None if data.items is None else what)
+    return Interactions(*parts, name=data.name, paradigm=data.paradigm, **named)
+
+# %% ../nbs/26_fold_in.ipynb #647ff5d7
+@torch.no_grad()
+def grown_factors(
+    U: Tensor,             # (n, d) users' factors
+    V: Tensor,             # (m, d) items' factors
+    fold: dict,            # of the model
+    data: Interactions,    # what it was trained on
+    more: Interactions,    # from `grown_log`
+    squares: dict | None = None,   # options of `solved_fold`, for least squares
+) -> tuple[Tensor, Tensor, dict]:  # U, V, fold with the new rows
+    "Rows for new items, then for new users, and anew for users of least squares."
+    (n, m), old, V0 = data.train.shape, data.train.T, fold['base_items']
+    met = more.train[:n, m:].T
+    def rows_like(X):   # of new items
+        own = solved_fold(X, U, old, **squares) if squares else learned_fold(X, U, old)
+        late = fold_users(own, met)
+        late[np.diff(sp.csr_array(met).indptr) == 0] = 0   # nobody known met these
+        return torch.cat([X, late.to(X.dtype)])
+    longer = rows_like(V)
+    fold = fold | dict(base_items=longer if V0 is V else rows_like(V0))
+    changed = np.diff(more.train.indptr)[:n] > np.diff(data.train.indptr)
+    anew = np.flatnonzero(changed) if 'solve' in fold else np.zeros(0, int)
+    U = torch.cat([U, fold_users(fold, more.train[n:])])
+    if len(anew): U[torch.from_numpy(anew)] = fold_users(fold, more.train[anew])
+    return U, longer, fold

@@ -6,6 +6,7 @@
 __all__ = ['topk', 'cold_users', 'popular_lists', 'Lists']
 
 # %% ../nbs/27_lists.ipynb #264c4b5b
+import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Callable
@@ -13,6 +14,7 @@ from typing import Callable
 import numpy as np
 import scipy.sparse as sp
 import torch
+from fastcore.basics import patch
 
 from .core import check, check_integer
 from .interactions import Interactions, _keys
@@ -102,13 +104,13 @@ def _sorted_pairs(x, shape: tuple[int, int], arg: str) -> sp.csr_array:
     return y
 
 # %% ../nbs/27_lists.ipynb #3a51c671
-def _factor_table(x, arg: str, row: str) -> torch.Tensor:
-    "One factor table as a finite real matrix of numbers."
-    valid = f'a matrix with a row for each {row}'
+def _factor_table(x, arg: str, row: str, ndim: int = 2) -> torch.Tensor:
+    "A factor table, or a vector of biases, as a finite real tensor of numbers."
+    valid = f'a {"vector" if ndim == 1 else "matrix"} with a row for each {row}'
     try: x = torch.as_tensor(x).detach()
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f'{arg}: found {type(x).__name__}, valid is {valid}') from None
-    check(x.ndim == 2, arg, f'shape {tuple(x.shape)}', valid)
+    check(x.ndim == ndim, arg, f'shape {tuple(x.shape)}', valid)
     real = x.layout == torch.strided and not x.is_complex() and x.dtype != torch.bool
     valid = f'{valid}, dense, of real numbers'
     check(real, arg, f'{x.layout}, {x.dtype}', valid, TypeError)
@@ -306,15 +308,54 @@ class Lists:
         return np.bincount(self.ids[self.filled], minlength=self.data.n_items)
 
     @cached_property
+    def _relevant_keys(self) -> np.ndarray:
+        "Sorted keys user · n_items + item of what is relevant."
+        return _keys(self.relevant)
+
+    @cached_property
     def hits(self) -> np.ndarray:  # bool, (N, k)
-        "Is the item relevant? Binary search in the sorted keys user · n_items + item."
-        keys = _keys(self.relevant)
+        "Is the item relevant? Binary search in the keys of what is."
+        keys = self._relevant_keys
         wanted = self.users[:, None] * self.data.n_items + self.ids
         at = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
         return (keys[at] == wanted) & self.filled
 
+    def means(self, value: np.ndarray) -> np.ndarray:  # (m,) → (N,)
+        "Mean of an item property over each list; NaN for an empty one."
+        n, total = self.filled.sum(1), (value[self.ids] * self.filled).sum(1)
+        return np.divide(total, n, out=np.full(len(n), np.nan), where=n > 0)
+
     def mean(self, value: np.ndarray) -> float:  # (m,) → a number; NaN without any item
         "Mean of an item property over a list, then over users; empty lists have none."
-        n = self.filled.sum(1)
-        if not n.any(): return float('nan')
-        return float(((value[self.ids] * self.filled).sum(1)[n > 0] / n[n > 0]).mean())
+        means = self.means(value)[self.filled.any(1)]
+        return float(means.mean()) if len(means) else float('nan')
+
+# %% ../nbs/27_lists.ipynb #55e1b10b
+def _with_ids(l: Lists, ids: np.ndarray) -> Lists:
+    "Other lists of the same users; what does not depend on the lists stays known."
+    other = copy.copy(l)
+    for name in ('filled', 'slots', 'hits'): other.__dict__.pop(name, None)
+    object.__setattr__(other, 'ids', ids)
+    return other
+
+# %% ../nbs/27_lists.ipynb #df440617
+@patch
+def cut(self: Lists,
+    k: int,       # 1 … the length of the lists
+) -> Lists:
+    "The first `k` places of every list."
+    k, first = check_integer('k', k, 1, self.k), np.ascontiguousarray
+    if k == self.k: return self
+    short = _with_ids(self, first(self.ids[:, :k]))
+    if 'hits' in self.__dict__: short.__dict__['hits'] = first(self.hits[:, :k])
+    return short
+
+# %% ../nbs/27_lists.ipynb #c37f4233
+@patch
+def relist(self: Lists,
+    ids,          # (N, k) item ids, best first; -1 where a list is short
+) -> Lists:
+    "Other lists of the same users, checked as the first were: a quick `replace`."
+    x, N = _checked_lists(ids, self.data.n_items, 'ids'), len(self.users)
+    check(len(x) == N, 'ids', f'{len(x)} lists', f'a list for each of {N} users')
+    return _with_ids(self, x)
