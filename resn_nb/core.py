@@ -26,7 +26,7 @@ def _shown(found) -> str:
     return text if len(text) <= 400 else text[:399] + '…'
 
 def check(
-    ok: bool,     # is the argument fine?
+    ok,           # is the argument fine? Whatever has a truth value
     arg: str,     # its name, as the caller wrote it
     found,        # what it was
     valid: str,   # what it may be
@@ -40,7 +40,7 @@ def check_integer(arg: str, value, least: int = 0, most: int | None = None) -> i
     "The `value` of `arg` as an int in [`least`, `most`]; a `ValueError` if it is none."
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     valid = f'≥ {least:,}' if most is None else f'in {least:,} … {most:,}'
-    within = whole and least <= value and (most is None or value <= most)
+    within = whole and least <= int(value) and (most is None or int(value) <= most)
     check(within, arg, value, f'an integer {valid}')
     return int(value)
 

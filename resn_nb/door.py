@@ -10,11 +10,10 @@ import re, sys, zipfile, zlib
 from pathlib import Path
 
 import numpy as np
-import torch
 from fastcore.script import Param
-from torch import Tensor
 
-from .core import check, check_integer, choose, command, path_of, register, write_beside
+from .core import check, check_integer, choose, command, path_of, register
+from .core import write_beside
 from .debias import Debiased, debias, diagnose
 from .factors import as_model
 from .files import _read_safetensors, folder_path, may_write
@@ -30,7 +29,7 @@ _NAMES = dict(user_factors=('user', 'users', 'user_factors', 'U'),
               item_bias=('bias', 'item_bias', 'item_biases', 'b'))
 
 def _numpy_tables(path: Path, arg: str) -> dict:
-    "The array of a .npy file, or the arrays of a .npz file, by name; nothing unpickled."
+    "The array of a .npy file, or those of a .npz file by name; nothing is unpickled."
     try: found = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile) as e:
         valid = 'an array as np.save writes it, of numbers'
@@ -54,8 +53,10 @@ def read_table(
     """A table of a .npy, .npz or .safetensors file; nothing is unpickled.
 
     A `FileNotFoundError` or `ValueError` for what is no such file or table."""
+    path_of(source, arg)
     named = re.fullmatch(r'(.+\.(?:npz|safetensors)):([^:/]+)', source)
-    path, name = path_of(named[1] if named else source, arg), named[2] if named else None
+    file, name = named.groups() if named else (source, None)
+    path = Path(file)
     valid = 'a file .npy, .npz or .safetensors'
     check(path.is_file(), arg, str(path), valid, FileNotFoundError)
     check(path.suffix in ('.npy', '.npz', '.safetensors'), arg, str(path), valid)
@@ -63,8 +64,9 @@ def read_table(
     tables = _read_safetensors(path)[1] if tensors else _numpy_tables(path, arg)
     known = [k for k in tables if k in _NAMES[arg]]
     if name is None: name = [*tables][0] if len(tables) == 1 else (known + [None])[0]
-    some, what = ', '.join(sorted(map(str, tables))[:9]), f'{path} with {len(tables)} tables'
-    check(tables.get(name) is not None, arg, what, f'{path}:NAME, one of: {some}')
+    some = ', '.join(sorted(map(str, tables))[:9])
+    found = f'{path} with {len(tables)} tables'
+    check(tables.get(name) is not None, arg, found, f'{path}:NAME, one of: {some}')
     return tables[name]
 
 # %% ../nbs/56_door.ipynb #927934b8
@@ -85,7 +87,8 @@ def read_labels(
     arg: str,    # the argument it came in by, for messages
     known: np.ndarray | None = None,   # labels of the kind wanted; None: as they look
 ) -> np.ndarray:
-    "Labels of a text file, in its order; a `ValueError` for lines that are none."
+    """Labels of a text file, in its order; a `ValueError` for lines that are none, a
+    `FileNotFoundError` where there is no file."""
     import pandas as pd
     lines, where = _lines_of(path, arg), lambda row: f'line {row + 1} of {path}'
     kind = None if known is None else label_kind(known)
@@ -123,16 +126,15 @@ def _needed(**files) -> None:
         check(path is not None, arg, path, valid)
 
 # %% ../nbs/56_door.ipynb #378cb6ef
-def _row_labels(path: str | None, own, n: int, log: Interactions, side: str):
-    "Labels of the rows of a table: of a file; of the model; the log's, if they can be."
+def _row_labels(path: str | None, n: int, log: Interactions, side: str):
+    "Labels of the rows of a table: of a file; the log's, if there are as many; None."
     if path is not None: return read_labels(path, side)
     theirs = getattr(log, side)
-    guessed = own is None and theirs is not None and len(theirs) == n
-    if not guessed: return own
-    if (theirs == np.arange(n)).all(): return theirs
+    if theirs is None or len(theirs) != n: return None
+    if (theirs == np.arange(n)).all(): return theirs   # row numbers
     some = ', '.join(map(str, theirs[:3].tolist()))
-    print(f'rows of the {side[:-1]} factors: taken in ascending order of the labels of the '
-          f'log ({some}, …); --{side} FILE says otherwise', file=sys.stderr)
+    print(f'rows of the {side[:-1]} factors: taken in ascending order of the labels '
+          f'of the log ({some}, …); --{side} FILE says otherwise', file=sys.stderr)
     return theirs
 
 # %% ../nbs/56_door.ipynb #5c352dc5
@@ -150,13 +152,14 @@ def read_model(
         _no_tables(tables | dict(users=users, items=items))
         rec = Recommender.load(model)
         return rec, rec.data if log is None else read(log)
-    factors = {k: tables[k] for k in ('user_factors', 'item_factors')}
-    _needed(**factors, log=log)
+    needed = {k: tables[k] for k in ('user_factors', 'item_factors')}
+    _needed(**needed, log=log)
     parts = [read_table(path, k) for k, path in tables.items() if path is not None]
-    known, x = as_model(tuple(parts)), read(log)
-    n, m = known.scores.shape
-    rows = dict(users=(users, known.users, n), items=(items, known.items, m))
-    return as_model(tuple(parts), **{k: _row_labels(*v, x, k) for k, v in rows.items()}), x
+    bare, x = as_model(tuple(parts)), read(log)
+    n, m = bare.scores.shape
+    of = dict(users=_row_labels(users, n, x, 'users'),
+              items=_row_labels(items, m, x, 'items'))
+    return as_model(bare, **of), x
 
 # %% ../nbs/56_door.ipynb #ca24fc40
 def _columns(**options) -> dict:
@@ -164,8 +167,8 @@ def _columns(**options) -> dict:
     return {k: v for k, v in options.items() if v is not None}
 
 # %% ../nbs/56_door.ipynb #df12f990
-def _with_valid(x: Interactions, valid: str | None, seed: int) -> tuple[Interactions, str]:
-    "The log with something to choose by, and what has to be said of it."
+def _with_valid(x: Interactions, valid: str | None, seed: int) -> tuple:
+    "The log with something to choose by; what has to be said of it."
     if valid is not None or x.valid is not None and x.valid.nnz > 0: return x, ''
     said = (f'without --valid a tenth of the log is held out at random (seed {seed}); '
             'the model has learned it, so no limit is promised for new interactions')
@@ -196,13 +199,12 @@ def _taken(fair: Debiased, nearest: bool) -> Debiased:
 # %% ../nbs/56_door.ipynb #27891c3c
 @command
 def resn_debias(
-    # folder of a recommender, in place of factors and log
     model:Param('folder of a recommender, in place of factors and log', str, opt=False,
                 nargs='?')=None,
     user_factors:str=None,   # (n, d): .npy, .npz or .safetensors; FILE:NAME if several
     item_factors:str=None,   # (m, d), likewise
     item_bias:str=None,      # (m,), likewise, where the model has one
-    log:str=None,            # interactions that it was trained on, see `read_interactions`
+    log:str=None,            # interactions that it was trained on
     valid:str=None,          # interactions that it was not trained on
     users:str=None,          # labels of the rows of user_factors, one a line
     items:str=None,          # labels of the rows of item_factors, one a line
@@ -230,13 +232,15 @@ def resn_debias(
     if dir: may_write(dir, force)
     columns = _columns(user=user, item=item, rating=rating, min_rating=min_rating,
                        time=time, sep=sep)
-    tables = dict(user_factors=user_factors, item_factors=item_factors, item_bias=item_bias)
+    tables = dict(user_factors=user_factors, item_factors=item_factors,
+                  item_bias=item_bias)
     trained, x = read_model(model, log, columns, users, items, **tables)
     x, said = _with_valid(x, valid, check_integer('seed', seed, 0, 2**63 - 1))
     new = None if valid is None else read_interactions(valid, **columns)
     names = direction if direction == 'auto' else direction.split(',')
-    fair = debias(trained, x, max_popular, max_loss, valid=new, side=side, direction=names,
-                  k=k, groups=groups, confidence=confidence, seed=seed, say=False)
+    limits = dict(max_popular=max_popular, max_loss=max_loss, confidence=confidence)
+    asked = dict(side=side, direction=names, k=k, groups=groups, seed=seed)
+    fair = debias(trained, x, valid=new, **limits, **asked, say=False)
     print('\n'.join(filter(None, (str(fair), said))), flush=True)
     fair = _taken(fair, nearest)
     if dir: fair.save(dir, force); _save_arrays(fair, dir); print(f'model: {dir}')
@@ -250,7 +254,7 @@ def resn_diagnose(
     user_factors:str=None,   # (n, d): .npy, .npz or .safetensors; FILE:NAME if several
     item_factors:str=None,   # (m, d), likewise
     item_bias:str=None,      # (m,), likewise, where the model has one
-    log:str=None,            # interactions that it was trained on, see `read_interactions`
+    log:str=None,            # interactions that it was trained on
     valid:str=None,          # interactions that it was not trained on
     users:str=None,          # labels of the rows of user_factors, one a line
     items:str=None,          # labels of the rows of item_factors, one a line
@@ -267,7 +271,8 @@ def resn_diagnose(
     "Say what a model's lists do, whether popularity is why, and where it sits."
     columns = _columns(user=user, item=item, rating=rating, min_rating=min_rating,
                        time=time, sep=sep)
-    tables = dict(user_factors=user_factors, item_factors=item_factors, item_bias=item_bias)
+    tables = dict(user_factors=user_factors, item_factors=item_factors,
+                  item_bias=item_bias)
     trained, x = read_model(model, log, columns, users, items, **tables)
     new = None if valid is None else read_interactions(valid, **columns)
     told = diagnose(trained, x, valid=new, k=k, groups=groups, say=False)
@@ -281,8 +286,10 @@ WRITERS = {}   # ending → function of (file, frames): writes tables one after 
 def _write_csv(path: Path, frames, sep: str = ',') -> None:
     "Text with a header."
     with open(path, 'w', encoding='utf-8', newline='') as f:
-        for j, frame in enumerate(frames): frame.to_csv(f, index=False, header=not j, sep=sep)
+        for j, frame in enumerate(frames):
+            frame.to_csv(f, index=False, header=not j, sep=sep)
 
+# %% ../nbs/56_door.ipynb #3df6d8d5
 @register(WRITERS, 'tsv')
 def _write_tsv(path: Path, frames) -> None: _write_csv(path, frames, '\t')
 
@@ -291,8 +298,10 @@ def _write_jsonl(path: Path, frames) -> None:
     "An object a line."
     with open(path, 'w', encoding='utf-8') as f:
         for frame in frames:
-            if len(frame): frame.to_json(f, orient='records', lines=True, force_ascii=False)
+            if not len(frame): continue
+            frame.to_json(f, orient='records', lines=True, force_ascii=False)
 
+# %% ../nbs/56_door.ipynb #1be36cc0
 @register(WRITERS, 'parquet')
 def _write_parquet(path: Path, frames) -> None:
     "A row group for each table."
@@ -343,7 +352,7 @@ def resn_recommend(
     candidates:str=None,     # file of item labels, one a line: nothing else is given
     cold:str='popular',      # users without training data: popular, skip or error
     skip_unknown:bool=False, # leave out labels that the model has not, and count them
-    out:str=None,            # .csv, .tsv, .jsonl or .parquet; default: text to the screen
+    out:str=None,            # .csv, .tsv, .jsonl or .parquet; default: to the screen
     block:int=20_000,        # users at a time
 ):
     "Write lists of recommendations: user, item, score and rank, a row for each slot."
@@ -351,8 +360,9 @@ def resn_recommend(
     if out is not None: choose(WRITERS, path_of(out, 'out').suffix[1:].lower(), 'out')
     rec = Recommender.load(model)
     x, given = rec.data, dict(exclude=exclude, candidates=candidates)
-    of = lambda path, arg: _known_labels(path, arg, x.items, x.n_items, skip_unknown).tolist()
-    limits = {arg: of(path, arg) for arg, path in given.items() if path is not None}
-    who = None if users is None else _known_labels(users, 'users', x.users, x.n_users, skip_unknown)
+    ask = lambda path, arg, labels, n: (
+        None if path is None else _known_labels(path, arg, labels, n, skip_unknown))
+    limits = {arg: ask(path, arg, x.items, x.n_items) for arg, path in given.items()}
+    who = ask(users, 'users', x.users, x.n_users)
     n = _write_lists(out, _list_frames(rec, who, block, k=k, cold=cold, **limits))
     if out is not None: print(f'{n:,} lists: {out}')

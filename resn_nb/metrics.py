@@ -277,8 +277,8 @@ def _asked_ids(model, data, seen, k, users, new, adjust, block_bytes, labelled):
     return ids, unknown
 
 # %% ../nbs/29_metrics.ipynb #76869d4e
-def _lists_and_counts(model, data: Interactions, split: str, k: int, groups: int, adjust,
-                 block_bytes: int, cold: str, labelled) -> tuple[Lists, dict]:
+def _lists_and_counts(model, data: Interactions, split: str, k: int, groups: int,
+                      adjust, block_bytes: int, cold: str, labelled) -> tuple:
     "The lists of the users asked, and counts: of users, and of what is odd in lists."
     relevant, seen = _split_parts(data, split)
     users, new, n_cold = _asked_users(data, relevant, cold, _are_lists(model))
