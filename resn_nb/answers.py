@@ -65,7 +65,6 @@ class _Limits:
             s[torch.from_numpy(out)] = -torch.inf
         return _mask_seen(s, self.barred, rows)
 
-# %% ../nbs/39_answers.ipynb #23bbd29a
 def _limits(data, ids, names, n: int, seen, exclude, candidates) -> _Limits:
     "All that limits the lists of the users `ids` (of `n`, called `names`)."
     m, b = data.n_items, len(ids)
@@ -87,7 +86,7 @@ def _limits(data, ids, names, n: int, seen, exclude, candidates) -> _Limits:
 # %% ../nbs/39_answers.ipynb #bc619a69
 def _best_allowed(U, V, k: int, limits: _Limits, at: np.ndarray, rank) -> tuple:
     "Ids (b, k) and scores of the best allowed items of rows `at` of the limits."
-    k, values = check_integer('k', k, 1, len(V)), [torch.zeros(0, k)]
+    values = [torch.zeros(0, k)]
     def adjust(s, rows):
         rows = at[rows.numpy()]
         s = limits.mask(rank(s, torch.from_numpy(rows)).contiguous(), rows)
@@ -109,8 +108,9 @@ class _Asked:
 
     def ranked(self, model: Answers, k: int, cold: str) -> tuple:
         "Ids (b, k), -1 behind the last, and scores, NaN where no model scored."
-        check(cold in ('popular', 'skip', 'error'), 'cold', cold,
-              'popular, skip or error')
+        known = isinstance(cold, str) and cold in ('popular', 'skip', 'error')
+        check(known, 'cold', cold, 'popular, skip or error')
+        check_integer('k', k, 1, model.data.n_items)
         if cold == 'error': _all_warm(self.labels[self.cold])
         b, ids, rank = len(self.ids), torch.from_numpy(self.ids), model.method.rank
         top, scores = np.full((b, k), -1), np.full((b, k), np.nan, np.float32)
@@ -121,8 +121,7 @@ class _Asked:
         new, r = np.flatnonzero(self.cold), torch.as_tensor(model.data.popularity)
         if cold == 'popular' and len(new):
             pair = torch.ones(len(new), 1), r[:, None].float()
-            same = lambda s, rows: s
-            top[new] = _best_allowed(*pair, k, self.limits, new, same)[0]
+            top[new] = _best_allowed(*pair, k, self.limits, new, lambda s, rows: s)[0]
         return top, scores
 
 # %% ../nbs/39_answers.ipynb #b9bf9624
@@ -140,11 +139,13 @@ def _labelled(top: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
     for at in zip(*filled.nonzero()): out[at] = labels[top[at]]
     return out
 
-# %% ../nbs/39_answers.ipynb #4d8a599e
+def _check_switches(**switches) -> None:
+    "Refuse what is neither True nor False."
+    for arg, v in switches.items():
+        check(isinstance(v, (bool, np.bool_)), arg, v, 'True or False', TypeError)
+
 def _answer(top, values, rows, labels, scores: bool, frame: bool, name: str, of: str):
     "Lists of items as labels, with their scores, or as a table, a row for each slot."
-    for arg, v in (('scores', scores), ('frame', frame)):
-        check(isinstance(v, (bool, np.bool_)), arg, v, 'True or False', TypeError)
     if not frame:
         found = _labelled(top, labels)
         return (found, values) if scores else found
@@ -168,6 +169,7 @@ def recommend(self: Answers,
     frame: bool = False,        # a DataFrame user, item, score, rank
 ) -> np.ndarray:                # (b, k) labels, best first; None (ids: -1) behind
     "Top-k lists. A `TypeError` or `ValueError` for labels that the data does not have."
+    _check_switches(exclude_seen=exclude_seen, scores=scores, frame=frame)
     data, n = self.data, self.data.n_users
     wanted = _label_list(users, 'users')
     ids = np.arange(n) if users is None else label_ids(wanted, data.users, n)
@@ -213,6 +215,7 @@ def recommend_new(self: Answers,
     frame: bool = False,        # a DataFrame user, item, score, rank
 ) -> np.ndarray:                # (b, k) labels, best first; None (ids: -1) behind
     "Lists for users who come later. A `TypeError` or `ValueError` for unknown labels."
+    _check_switches(exclude_seen=exclude_seen, scores=scores, frame=frame)
     names, met = _newcomers(self, items)
     data, b, n = self.data, len(met), self.data.n_users
     row = np.repeat(np.arange(b), [len(x) for x in met])
@@ -228,7 +231,8 @@ def recommend_new(self: Answers,
 # %% ../nbs/39_answers.ipynb #5fdc230e
 def _neighbours(X: Tensor, ids: np.ndarray, k: int, measure: str) -> tuple:
     "The k rows nearest to each of the rows `ids`, themselves left out."
-    check(measure in ('cosine', 'inner'), 'measure', measure, 'cosine or inner')
+    known = isinstance(measure, str) and measure in ('cosine', 'inner')
+    check(known, 'measure', measure, 'cosine or inner')
     if measure == 'cosine': X = torch.nn.functional.normalize(X.double())
     check_integer('k', k, 1, len(X) - 1)
     values = [torch.zeros(0, k)]
@@ -240,6 +244,7 @@ def _neighbours(X: Tensor, ids: np.ndarray, k: int, measure: str) -> tuple:
 
 def _similar(self: Answers, X, of, labels, arg: str, options: tuple):
     k, measure, scores, frame = options
+    _check_switches(scores=scores, frame=frame)
     if self.config.get('bias'): X = X[:, :-1]
     ids = label_ids(_label_list(of, arg), labels, len(X), arg)
     names = ids if labels is None else labels[ids]
@@ -340,7 +345,6 @@ def _options_shown(rec) -> str:
             else f'{k} = {v}' for k, v in options.items()]
     return f' ({", ".join(said)})' if said else ''
 
-# %% ../nbs/39_answers.ipynb #c87a45ec
 def _draw_slots(ax, runs: dict, split: str, k: int, colors: dict, grey: str) -> None:
     "Bars: what share of the slots each popularity group gets, and what each run is."
     groups, width = np.arange(5), .8 / (len(runs) + 1)
@@ -364,7 +368,6 @@ def _slots_title(runs: dict, split: str) -> str:
     where = [f'{split} part', data.paradigm, *(f'seed {s}' for s in seeds)]
     return f'{data.name}: who gets the slots ({", ".join(where)})'
 
-# %% ../nbs/39_answers.ipynb #846b3534
 def _draw_spectra(ax, runs: dict, colors: dict) -> None:
     "Singular values of the scores."
     for name, r in runs.items():

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['bench_train', 'bench_als', 'bench_evaluate', 'bench_pairs', 'bench_methods', 'bench_memory', 'bench_imports',
-           'resn_bench', 'BENCHMARKS', 'bench_lightgcn', 'bench_lightgcn_gowalla', 'pair_batch',
+           'bench_diagnosis', 'resn_bench', 'BENCHMARKS', 'bench_lightgcn', 'bench_lightgcn_gowalla', 'pair_batch',
            'bench_lightgcn_quality', 'pair_steps', 'race', 'same_loss']
 
 # %% ../nbs/74_bench.ipynb #e56ea135
@@ -12,6 +12,8 @@ import inspect, json, shutil, subprocess, sys, time
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import scipy.sparse as sp
 import torch
 from fastcore.script import Param
 
@@ -23,6 +25,7 @@ from .bench_spectral import PARTS
 from .clock import BENCHMARKS, least_of, peak_memory, race, training_step
 from .core import check, choose, command, register
 from .data import Interactions, load_dataset, simulate
+from .diagnosis import diagnose
 from .jobs import complete, read_result
 from .losses import LOSSES, Batch, Positives, draw, pair_scores
 from .methods import METHODS
@@ -243,6 +246,36 @@ def bench_imports(
     call = lambda m: [sys.executable, '-c', clock.format(m)]
     ask = lambda m: float(subprocess.check_output(call(m)))
     return {m: min(ask(m) for _ in range(repeats)) for m in modules}
+
+# %% ../nbs/74_bench.ipynb #14d0a1df
+def _large_model(n: int, m: int, dim: int, per_user: int) -> tuple:
+    "A long-tailed log, and factors with its log popularity in one direction."
+    rng = np.random.default_rng(0)
+    ahead = np.cumsum((np.arange(m) + 1.)**-.8)
+    items = np.searchsorted(ahead, rng.random(n * per_user) * ahead[-1])
+    items = items.clip(max=m - 1).astype(np.int32)
+    start = np.arange(0, n * per_user + 1, per_user)
+    log = sp.csr_array((np.ones(len(items), np.float32), items, start), shape=(n, m))
+    U, V = (rng.standard_normal((rows, dim), np.float32) for rows in (n, m))
+    l = np.log1p(np.bincount(items, minlength=m))
+    U[:, 0], V[:, 0] = U[:, 0] + 8, (l - l.mean()) / l.std()
+    return (U, V), log
+
+@register(BENCHMARKS, 'diagnosis')
+def bench_diagnosis(
+    n_users: int = 1_000_000,
+    n_items: int = 200_000,
+    dim: int = 64,        # factors
+    per_user: int = 20,   # interactions
+) -> dict:
+    "Seconds of a diagnosis of a large model, and of the processor; peak memory."
+    model, log = _large_model(n_users, n_items, dim, per_user)
+    start, busy = time.perf_counter(), time.process_time()
+    d = diagnose(model, log, say=False)
+    took = dict(seconds=time.perf_counter() - start,
+                processor_seconds=time.process_time() - busy)
+    found = dict(lists=d.counts['lists'], verdict=d.verdict, peak_gib=peak_memory())
+    return took | dict(users=n_users, items=n_items, dim=dim, pairs=log.nnz) | found
 
 # %% ../nbs/74_bench.ipynb #61a6854a
 def _run_bench(name: str, out: Path, said: str = '', **options) -> None:

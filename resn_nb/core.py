@@ -26,7 +26,7 @@ def _shown(found) -> str:
     return text if len(text) <= 400 else text[:399] + '…'
 
 def check(
-    ok: bool,     # is the argument fine?
+    ok,           # is the argument fine? Whatever has a truth value
     arg: str,     # its name, as the caller wrote it
     found,        # what it was
     valid: str,   # what it may be
@@ -40,7 +40,7 @@ def check_integer(arg: str, value, least: int = 0, most: int | None = None) -> i
     "The `value` of `arg` as an int in [`least`, `most`]; a `ValueError` if it is none."
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     valid = f'≥ {least:,}' if most is None else f'in {least:,} … {most:,}'
-    within = whole and least <= value and (most is None or value <= most)
+    within = whole and least <= int(value) and (most is None or int(value) <= most)
     check(within, arg, value, f'an integer {valid}')
     return int(value)
 
@@ -101,9 +101,8 @@ warnings.filterwarnings('ignore', category=UserWarning,
 # %% ../nbs/06_core.ipynb #022d485e
 def path_of(path: str | Path, arg: str = 'path') -> Path:
     "`path` of argument `arg`; a `TypeError` or `ValueError` for what cannot be one."
-    valid = 'a path'
-    check(isinstance(path, (str, os.PathLike)), arg, path, valid, TypeError)
-    check(str(path) != '' and '\0' not in str(path), arg, str(path), valid)
+    check(isinstance(path, (str, os.PathLike)), arg, path, 'a path', TypeError)
+    check(str(path) != '' and '\0' not in str(path), arg, str(path), 'a path')
     return Path(path)
 
 # %% ../nbs/06_core.ipynb #e1e1f08d
@@ -200,8 +199,7 @@ def parse_json(text: str, where: str | Path):
 
 # %% ../nbs/06_core.ipynb #a7e532a9
 def load_json(path: str | Path):
-    """What the JSON file `path` says; a `ValueError` if it is none, an `OSError` if it
-    cannot be read."""
+    "What a JSON file says; a `ValueError` if it is none, an `OSError` if not readable."
     path = path_of(path)
     try: text = path.read_text(encoding='utf-8')
     except UnicodeDecodeError as e:
@@ -228,7 +226,6 @@ def _commit() -> str | None:
         return _git('rev-parse', '--short=12', 'HEAD') + ('+' if changed else '')
     return None
 
-# %% ../nbs/06_core.ipynb #54e7ea51
 def _cpu() -> str:
     "The processor's name, as well as the system tells it."
     with contextlib.suppress(OSError):
@@ -293,8 +290,7 @@ def _open_streams() -> None:
     for fd in (0, 1, 2):   # no file that is opened later gets the number of a stream
         try: os.fstat(fd)
         except OSError: os.open(os.devnull, os.O_RDWR)
-    for k in ('stdout', 'stderr'):
-        s = getattr(sys, k)
+    for k, s in dict(stdout=sys.stdout, stderr=sys.stderr).items():
         if s is None or s.closed: setattr(sys, k, open(os.devnull, 'w'))
         elif hasattr(s, 'reconfigure'): s.reconfigure(errors='replace')
 
@@ -306,7 +302,6 @@ def _flush_streams() -> None:
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), s.fileno())
 
-# %% ../nbs/06_core.ipynb #7ef707da
 def _fail(name: str, why: str, code: int) -> int:
     "Say why on one line, if there is anybody to hear it."
     with contextlib.suppress(OSError, ValueError):
@@ -328,16 +323,10 @@ def _quietly(func, kwargs: dict) -> int:
     finally: _flush_streams()
 
 # %% ../nbs/06_core.ipynb #145dfb84
-def option_words(
-    words: list[str],   # of a command line
-) -> list[str]:
-    "The same with `--a-b` as `--a_b`, `--no-…` apart; what follows a `--` stays."
-    ends = words.index('--') if '--' in words else len(words)
-    def joined(word):
-        name, equals, value = word.partition('=')
-        ours = name.startswith('--') and not name.startswith('--no-')
-        return (f'--{name[2:].replace("-", "_")}' if ours else name) + equals + value
-    return [*map(joined, words[:ends]), *words[ends:]]
+def option_words(words: list[str]) -> list[str]:   # of a command line
+    "The same with options `--a-b` as `--a_b`; `--no-…` stays."
+    joined = lambda m: '--' + m[0][2:].replace('-', '_')
+    return [re.sub('^--(?!no-)[^=]+', joined, w) for w in words]
 
 # %% ../nbs/06_core.ipynb #2dbd4b06
 def command(func):  # documented with docments; it prints
@@ -392,7 +381,6 @@ COLORS = dict(
     accent='#009e73', warn='#cc79a7', light='#56b4e9', sun='#e69f00', ink='#222222',
 )
 
-# %% ../nbs/06_core.ipynb #ae800e8d
 def use_style() -> None:
     "The site's matplotlib style; in a notebook also SVG output."
     import matplotlib as mpl

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['corrected_recommender', 'Debiased', 'debias', 'Scores', 'as_model', 'diagnose']
 
-# %% ../nbs/53_debias.ipynb #d49b77eb
+# %% ../nbs/53_debias.ipynb #e630a3fb
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,14 +15,13 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor
 
+from .adapters import TrainedModel, as_model, in_model_order
 from .core import COLORS, as_json, check, path_of, use_style
 from .corrections import (
     CORRECTIONS, Correction, Scores, available_corrections, correction)
-from .data import Interactions, label_ids
+from .data import Interactions
 from .diagnosis import diagnose
 from .dial import Point, Trade, choose_trade
-from .factors import TrainedModel, as_model, in_model_order
-from .fold_in import fold_users
 from .lists import cold_users, topk
 from .recommender import Recommender
 from .report import save_report
@@ -144,18 +143,14 @@ def recommender(self: Debiased) -> Recommender:   # made once
     self.__dict__['_recommender'] = rec
     return rec
 
-# %% ../nbs/53_debias.ipynb #16c95c9d
+# %% ../nbs/53_debias.ipynb #50617856
 @patch
 def user(self: Debiased,
-    items,         # labels of a newcomer's items, or a list of such lists
+    items,         # labels of a newcomer's items, a list of such lists, or a dict
 ) -> Tensor:       # (b, d), with a column more where there is a bias
     """Corrected vectors of users who come later: folded in against the model's own
     items, then mapped as all users were."""
-    data, nested = self.data, (list, tuple, set, np.ndarray)
-    several = len(items) > 0 and isinstance(next(iter(items)), nested)
-    ids = [label_ids(list(x), data.items, data.n_items, 'items')
-           for x in (items if several else [items])]
-    return fold_users(self.recommender.serving(), ids)
+    return self.recommender.user(items)
 
 @patch
 def recommend(self: Debiased,

@@ -318,20 +318,30 @@ def explain_score(
 def _grown_ids(values, labels, n: int, arg: str) -> tuple:
     "Ids of labels of which some are new, and all labels: the new ones stand behind."
     import pandas as pd
-    if labels is None: labels = np.arange(n)
-    at, found = encode(values, arg)
+    many = hasattr(values, '__len__') and not sp.issparse(values)
+    check(many, arg, values, 'a list of labels', TypeError)
+    (at, found), ids_alone = encode(values, arg), labels is None
+    if ids_alone: labels = np.arange(n)
     if not len(at): return at, labels
     kind, ours = label_kind(found), label_kind(labels)
-    valid = f'labels of type {ours}, as the log has, such as {labels[:3].tolist()}'
     new = f'{found[:1].tolist()[0]!r} of type {kind}'
+    valid = f'labels of type {ours}, as the log has, such as {labels[:3].tolist()}'
     check(kind == ours, arg, new, valid, TypeError)
     ids = _label_positions(pd.Series(found, dtype=object), labels, kind, arg)
-    late = ids < 0
-    ids[late] = len(labels) + np.arange(late.sum())
-    mixed = {labels.dtype.kind, found.dtype.kind} == {'i', 'u'}
-    both = [*labels.tolist(), *found[late].tolist()] if mixed else None
-    every = as_labels(both, arg) if mixed else np.concatenate([labels, found[late]])
-    return ids[at], every
+    late = found[ids < 0]
+    next_ = not ids_alone or (late == n + np.arange(len(late))).all()
+    check(bool(next_), arg, late[:3].tolist(), f'the next ids, {n}, {n + 1}, …')
+    ids[ids < 0] = n + np.arange(len(late))
+    if {labels.dtype.kind, found.dtype.kind} == {'i', 'u'}:   # no one type of 64 bits
+        return ids[at], as_labels([*labels.tolist(), *late.tolist()], arg)
+    return ids[at], np.concatenate([labels, late])
+
+def _widened(C, shape: tuple, row=(), col=()) -> sp.csr_array | None:
+    "The pairs of C and those of (row, col), in a larger matrix."
+    if C is None: return None
+    C = sp.coo_array(C)
+    at = (np.concatenate(p).astype(np.int64) for p in ((C.row, row), (C.col, col)))
+    return _rows_of_ones(*at, shape)
 
 # %% ../nbs/26_fold_in.ipynb #c1f8402c
 def grown_log(
@@ -340,26 +350,15 @@ def grown_log(
     items,     # (k,) labels
 ) -> Interactions:   # train has the new pairs; rows and columns of new labels are last
     "The log with new pairs in train. A `ValueError` or `TypeError` for what are none."
-    check(len(users) == len(items), 'items', f'{len(items)} labels',
-          f'{len(users)}, one for each of users')
-    (row, who), (col, what) = (
-        _grown_ids(v, old, n, arg) for v, old, n, arg in (
-            (users, data.users, data.n_users, 'users'),
-            (items, data.items, data.n_items, 'items')))
-    shape = len(who), len(what)
-    def wide(C, row=(), col=()):
-        if C is None: return None
-        C = sp.coo_array(C)
-        at = np.concatenate([C.row, row]), np.concatenate([C.col, col])
-        return _rows_of_ones(*(v.astype(np.int64) for v in at), shape)
-    every = dict(users=(who, data.users, data.n_users),
-                 items=(what, data.items, data.n_items))
-    for arg, (labels, old, n) in every.items():
-        late = labels[n:].tolist()
-        next_ = old is not None or late == list(range(n, len(labels)))
-        check(next_, arg, late[:3], f'the next ids, {n}, {n + 1}, …')
-    named = {k: v for k, (v, old, _) in every.items() if old is not None}
-    parts = wide(data.train, row, col), wide(data.valid), wide(data.test)
+    row, who = _grown_ids(users, data.users, data.n_users, 'users')
+    col, what = _grown_ids(items, data.items, data.n_items, 'items')
+    valid = f'{len(row)}, one for each of users'
+    check(len(row) == len(col), 'items', f'{len(col)} labels', valid)
+    shape, pairs = (len(who), len(what)), (row, col)
+    parts = (_widened(data.train, shape, *pairs), _widened(data.valid, shape),
+             _widened(data.test, shape))
+    named = dict(users=None if data.users is None else who,
+                 items=None if data.items is None else what)
     return Interactions(*parts, name=data.name, paradigm=data.paradigm, **named)
 
 # %% ../nbs/26_fold_in.ipynb #647ff5d7

@@ -277,8 +277,8 @@ def _asked_ids(model, data, seen, k, users, new, adjust, block_bytes, labelled):
     return ids, unknown
 
 # %% ../nbs/29_metrics.ipynb #76869d4e
-def _asked_lists(model, data: Interactions, split: str, k: int, groups: int, adjust,
-                 block_bytes: int, cold: str, labelled) -> tuple[Lists, dict]:
+def _lists_and_counts(model, data: Interactions, split: str, k: int, groups: int,
+                      adjust, block_bytes: int, cold: str, labelled) -> tuple:
     "The lists of the users asked, and counts: of users, and of what is odd in lists."
     relevant, seen = _split_parts(data, split)
     users, new, n_cold = _asked_users(data, relevant, cold, _are_lists(model))
@@ -310,7 +310,7 @@ def ranked_lists(
     _check_interactions(data)
     options = groups, adjust, block_bytes, cold, labelled
     k = check_integer('k', k, 1, data.n_items)
-    return _asked_lists(model, data, split, k, *options)[0]
+    return _lists_and_counts(model, data, split, k, *options)[0]
 
 # %% ../nbs/29_metrics.ipynb #062a18b3
 def _metric_entry(metric, registry: dict) -> tuple[str, Callable]:
@@ -383,7 +383,7 @@ def evaluate(
     _split_parts(data, split)
     ks = _cutoffs(k, data.n_items)
     options = groups, adjust, block_bytes, cold, labelled
-    l, counts = _asked_lists(model, data, split, max(ks), *options)
+    l, counts = _lists_and_counts(model, data, split, max(ks), *options)
     values = {f'{name}@{k}': metric(cut) for k, cut in ((k, l.cut(k)) for k in ks)
               for name, metric in chosen.items()}
     if say and counts['n_cold'] and cold == 'skip':

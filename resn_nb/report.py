@@ -6,7 +6,7 @@
 __all__ = ['MOST', 'STYLE', 'SCRIPT', 'escaped', 'number_text', 'percent_text', 'table_html', 'json_script', 'dial_html',
            'html_report', 'save_report']
 
-# %% ../nbs/50_report.ipynb #36f1ca5f
+# %% ../nbs/50_report.ipynb #9e0b368d
 import base64, hashlib, html, json, math, numbers
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from .core import COLORS, check, path_of, write_beside
 
-# %% ../nbs/50_report.ipynb #12c5e93e
+# %% ../nbs/50_report.ipynb #a080d03a
 # Bounds of one report; what is more is thinned evenly, and the caption says so.
 MOST = dict(points=40, users=12, items=10, dots=2_000, label=80, size=1_000_000)
 
@@ -23,7 +23,7 @@ def _label(x, most: int) -> str:
     text = ''.join(c if c.isprintable() else ' ' for c in str(x))
     return text if len(text) <= most else text[:most - 1] + '…'
 
-# %% ../nbs/50_report.ipynb #76a81116
+# %% ../nbs/50_report.ipynb #098296f6
 def escaped(
     x,                           # a label, or any text
     most: int = MOST['label'],   # characters; what is longer ends in …
@@ -31,13 +31,13 @@ def escaped(
     "`x` as one line of text in HTML, with no markup in it."
     return html.escape(_label(x, most))
 
-# %% ../nbs/50_report.ipynb #1af25cd6
+# %% ../nbs/50_report.ipynb #5a8092ef
 def _digits(x) -> int:
     "How many decimals show three digits or so of `x`."
     real = isinstance(x, numbers.Real) and math.isfinite(x)
     return 3 if not real or abs(x) <= 1 else 2 if abs(x) < 100 else 0
 
-# %% ../nbs/50_report.ipynb #39b30bec
+# %% ../nbs/50_report.ipynb #07cd0474
 def number_text(
     x,                           # a number, None, or a text
     digits: int | None = None,   # decimals; None: three digits or so
@@ -49,7 +49,7 @@ def number_text(
     if not math.isfinite(x): return '–'
     return f'{x:,.{_digits(x) if digits is None else digits}f}'.replace('-', '−')
 
-# %% ../nbs/50_report.ipynb #8641b812
+# %% ../nbs/50_report.ipynb #b6c06249
 def percent_text(
     x,                   # a share or a change; None: there is none
     sign: bool = False,  # write + too
@@ -59,7 +59,7 @@ def percent_text(
     shown = round(100 * float(x), 1) + 0.   # no −0.0
     return (f'{shown:+.1f}' if sign else f'{shown:.1f}').replace('-', '−') + '\xa0%'
 
-# %% ../nbs/50_report.ipynb #a1ad6994
+# %% ../nbs/50_report.ipynb #8992bf77
 _LIGHT = f'''--ink: {COLORS['ink']}; --paper: #fff; --muted: #5c6268; --line: #d5d9dd;
   --accent: {COLORS['resn']}; --soft: #eef4f8;
   --g0: #dce0e4; --g1: #c3cad0; --g2: #a4adb5; --g3: #808a94;'''
@@ -67,7 +67,7 @@ _DARK = f'''--ink: #e6e6e6; --paper: #17191c; --muted: #a7adb4; --line: #3b4046;
   --accent: {COLORS['light']}; --soft: #22303a;
   --g0: #3a4046; --g1: #4f565e; --g2: #6b747d; --g3: #8d97a1;'''
 
-# %% ../nbs/50_report.ipynb #e19be45d
+# %% ../nbs/50_report.ipynb #44fa3f4c
 _COLOURS = f'''
 .resn, .quarto-light .resn {{ {_LIGHT} }}
 @media (prefers-color-scheme: dark) {{ .resn {{ {_DARK} }} }}
@@ -88,7 +88,7 @@ _WORDS = '''
 .resn [hidden] { display: none; }
 '''
 
-# %% ../nbs/50_report.ipynb #e322c988
+# %% ../nbs/50_report.ipynb #9fc685dc
 _PICTURES = '''
 .resn figure { margin: 0; min-width: 0; }
 .resn svg { display: block; width: 100%; height: auto; max-width: 29rem; }
@@ -121,7 +121,7 @@ _TABLES = '''
 .resn tr[aria-current] > * { background: var(--soft); font-weight: 600; }
 '''
 
-# %% ../nbs/50_report.ipynb #ccbd41c5
+# %% ../nbs/50_report.ipynb #ee5e4a37
 _LIST_STYLE = '''
 .resn .pictures, .resn .lists { display: grid; gap: 1.5rem 2.5rem; margin: 1.5rem 0;
   grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); }
@@ -151,7 +151,7 @@ body:has(.headroom--pinned) .resn { --top: 5rem; }   /* below the site's own bar
   background: none; text-decoration: underline; cursor: pointer; }
 '''
 
-# %% ../nbs/50_report.ipynb #7b46a229
+# %% ../nbs/50_report.ipynb #14c0656a
 _PAGE = '''
 body.resn { background: var(--paper); font: 1rem/1.5 system-ui, sans-serif; margin: 0; }
 body.resn main { max-width: 62rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
@@ -177,7 +177,7 @@ body.resn dd { margin: 0; font-size: .875rem; }
 
 STYLE = _COLOURS + _WORDS + _PICTURES + _TABLES + _LIST_STYLE + _CONTROL + _PAGE
 
-# %% ../nbs/50_report.ipynb #902fb591
+# %% ../nbs/50_report.ipynb #ba8d5afe
 def table_html(
     caption: str,        # for those who cannot see the table
     head: list[str],     # of the columns, as HTML
@@ -195,7 +195,7 @@ def table_html(
             f'<table><caption>{caption}</caption><thead><tr>{cells}</tr></thead>'
             f'<tbody>{"".join(lines)}</tbody></table></div>')
 
-# %% ../nbs/50_report.ipynb #69416a47
+# %% ../nbs/50_report.ipynb #05196559
 def _figure(name: str, title: str, caption: str, body: str, height: int,
             table: str) -> str:
     "A picture 360 wide, what is to be seen in it, and its numbers behind."
@@ -210,7 +210,7 @@ def _text(x: float, y: float, words: str, anchor: str = 'start', kind: str = '')
     "Words in a picture."
     return f'<text x="{x}" y="{y}" text-anchor="{anchor}" class="{kind}">{words}</text>'
 
-# %% ../nbs/50_report.ipynb #123585a1
+# %% ../nbs/50_report.ipynb #4d811f13
 _LISTS = dict(model='this model', data='the log', random='random lists',
               bestseller='bestsellers')
 
@@ -227,7 +227,7 @@ def _stack(shares, y: int) -> str:
         x += 218 * s
     return ''.join(out)
 
-# %% ../nbs/50_report.ipynb #c6291dd5
+# %% ../nbs/50_report.ipynb #b6a5ab68
 def _groups_picture(groups: dict) -> str:
     "A bar for each kind of list."
     kinds = [k for k in _LISTS if groups.get(k) is not None]
@@ -248,7 +248,7 @@ def _groups_picture(groups: dict) -> str:
     caption = f'Share of the slots that the most popular items hold: {most}.'
     return _figure('groups', 'Whose slots are they?', caption, body, y + 22, table)
 
-# %% ../nbs/50_report.ipynb #44d27f01
+# %% ../nbs/50_report.ipynb #bbb26ea1
 def _spectrum_picture(spectrum) -> str:
     "Bars of the first 32 singular values."
     sigma = np.asarray(spectrum, float)
@@ -267,7 +267,7 @@ def _spectrum_picture(spectrum) -> str:
     caption = f'The first direction carries {share} of the squared scores.'
     return _figure('spectrum', 'How many directions?', caption, body, 172, table)
 
-# %% ../nbs/50_report.ipynb #4a362f7b
+# %% ../nbs/50_report.ipynb #0e744fba
 def _scatter_picture(scatter) -> str:
     "Predicted against log popularity, one dot an item."
     dots = np.asarray(scatter, float)
@@ -292,7 +292,7 @@ def _scatter_picture(scatter) -> str:
     return _figure('scatter', 'Does it predict popularity?', caption, body, 178,
                    table_html('Predicted popularity by log popularity', head, rows))
 
-# %% ../nbs/50_report.ipynb #bc819f81
+# %% ../nbs/50_report.ipynb #c65c7733
 def _checked_dial(dial: dict) -> dict:
     "The dial with at most `MOST` points and users; a `ValueError` where it is none."
     points, chosen = list(dial.get('points') or []), dial.get('chosen')
@@ -309,7 +309,14 @@ def _checked_dial(dial: dict) -> dict:
     users = list(dial.get('users') or [])[:MOST['users']]
     return dial | dict(points=[points[i] for i in keep], chosen=at, users=users)
 
-# %% ../nbs/50_report.ipynb #5d7572fb
+# %% ../nbs/50_report.ipynb #1b89b57d
+def _reach_text(p: dict) -> str:
+    "The interval of NDCG's change; of a lone bound, that it is one."
+    low, high = (percent_text(p.get(k), True) for k in ('low', 'high'))
+    if p.get('low') is None: return '–'
+    one_sided = p.get('high') is None or p['low'] < p['high'] == p['ndcg_change']
+    return f'at worst {low}' if one_sided else f'interval {low} to {high}'
+
 def _sentence(dial: dict, i: int) -> str:
     "What point `i` gives and costs, in words."
     p = dial['points'][i]
@@ -319,13 +326,12 @@ def _sentence(dial: dict, i: int) -> str:
              f' ({percent_text(start)} at the start).')
     if p.get('ndcg_change') is not None:
         words += f' NDCG changes by {percent_text(p["ndcg_change"], True)}'
-        low, high = (percent_text(p.get(k), True) for k in ('low', 'high'))
-        words += f' (interval {low} to {high}).' if p.get('low') is not None else '.'
+        words += f' ({_reach_text(p)}).' if p.get('low') is not None else '.'
     if i != dial['chosen']: return words
     met = dial.get('met', True)
     return words + (' Chosen.' if met else ' The nearest point: none keeps the limits.')
 
-# %% ../nbs/50_report.ipynb #d8138394
+# %% ../nbs/50_report.ipynb #bf7cdc83
 def _strength_text(p: dict) -> str: return f'{p["strength"]:.3g}'
 
 def _listed(dial: dict) -> tuple[list[str], list[list[list[int]]]]:
@@ -338,7 +344,7 @@ def _listed(dial: dict) -> tuple[list[str], list[list[list[int]]]]:
         out.append([[order.setdefault(x, len(order)) for x in u] for u in short])
     return list(order), out
 
-# %% ../nbs/50_report.ipynb #b33e4b1f
+# %% ../nbs/50_report.ipynb #a7eaac74
 def _dial_data(dial: dict) -> dict:
     "What the script needs: for each point its finished texts, sizes and lists."
     items, lists = _listed(dial)
@@ -351,7 +357,7 @@ def _dial_data(dial: dict) -> dict:
     return dict(items=[_label(x, MOST['label']) for x in items], points=points,
                 popular=[i for i, x in enumerate(items) if x in popular])
 
-# %% ../nbs/50_report.ipynb #665287e1
+# %% ../nbs/50_report.ipynb #9db1d675
 def json_script(
     data,   # what JSON can hold
 ) -> str:   # a script tag of type application/json
@@ -360,7 +366,7 @@ def json_script(
     for c in '<>&': text = text.replace(c, f'\\u{ord(c):04x}')
     return f'<script type="application/json">{text}</script>'
 
-# %% ../nbs/50_report.ipynb #958b40e1
+# %% ../nbs/50_report.ipynb #256c6cb2
 def _live_groups(dial: dict, at: int) -> str:
     "A bar for each group; the lines are the shares at the start."
     now, start = (dial['points'][i]['group_shares'] for i in (at, 0))
@@ -378,7 +384,7 @@ def _live_groups(dial: dict, at: int) -> str:
         body += _text(358, y + 13, percent_text(s), 'end', 'now')
     return body
 
-# %% ../nbs/50_report.ipynb #da63499b
+# %% ../nbs/50_report.ipynb #6e5c0e52
 def _trade_places(dial: dict) -> list[tuple[float, float]]:
     "Where each point stands in the picture of the trade."
     share = [p.get('popular_ratio', p['group_shares'][-1]) for p in dial['points']]
@@ -390,8 +396,8 @@ def _trade_scales(dial: dict):
     "Functions from a popular share and from a change of NDCG to pixels."
     limits, points = dial.get('limits') or {}, dial['points']
     share = [p.get('popular_ratio', p['group_shares'][-1]) for p in points]
-    share += [limits['max_popular']] * (limits.get('max_popular') is not None)
-    change = [0.] + [-limits['max_loss']] * (limits.get('max_loss') is not None)
+    share += [v for v in [limits.get('max_popular')] if v is not None]
+    change = [0.] + [-v for v in [limits.get('max_loss')] if v is not None]
     keys = ('ndcg_change', 'low', 'high')
     change += [p[k] for p in points for k in keys if p.get(k) is not None]
     def scale(values, first, last):
@@ -400,7 +406,7 @@ def _trade_scales(dial: dict):
         return lambda v: round(float(first + step * (v - low)), 1)
     return scale(share, 46, 346), scale(change, 128, 12)
 
-# %% ../nbs/50_report.ipynb #786daab4
+# %% ../nbs/50_report.ipynb #d7a0b919
 def _trade_picture(dial: dict, at: int) -> str:
     "NDCG's change against the share of the most popular items, a point a strength."
     places, (x, y) = _trade_places(dial), _trade_scales(dial)
@@ -409,7 +415,8 @@ def _trade_picture(dial: dict, at: int) -> str:
     body += _text(36, y(0.) + 4, '0', 'end')
     for p, (a, _) in zip(dial['points'], places):
         if p.get('low') is not None:
-            body += f'<path class="reach" d="M{a} {y(p["low"])}V{y(p["high"])}"/>'
+            high = p.get('high', p['ndcg_change'])
+            body += f'<path class="reach" d="M{a} {y(p["low"])}V{y(high)}"/>'
     line = 'L'.join(f'{a} {b}' for a, b in places)
     body += f'<path class="curve" d="M{line}"/>'
     if (most := limits.get('max_popular')) is not None:
@@ -423,7 +430,7 @@ def _trade_picture(dial: dict, at: int) -> str:
     a, b = places[at]
     return body + f'<circle class="live here" cx="{a}" cy="{b}" r="7"/>'
 
-# %% ../nbs/50_report.ipynb #58e89f23
+# %% ../nbs/50_report.ipynb #9f6ebf36
 def _groups_of(dial: dict) -> list[str]:
     "Names of the groups of items."
     return [f'group {i + 1}' for i in range(len(dial['points'][0]['group_shares']))]
@@ -432,14 +439,14 @@ def _points_table(dial: dict, at: int) -> str:
     "Every point, for those who see no picture or have no script."
     rows = []
     for p in dial['points']:
-        low, high = (percent_text(p.get(k), True) for k in ('low', 'high'))
-        change = percent_text(p.get('ndcg_change'), True)
+        change, reach = percent_text(p.get('ndcg_change'), True), _reach_text(p)
         cells = [*map(percent_text, p['group_shares']), number_text(p.get('ndcg'))]
-        rows.append([_strength_text(p), *cells, change, f'{low} to {high}'])
+        cells += [change, reach.removeprefix('interval ')]
+        rows.append([_strength_text(p), *cells])
     head = ['strength', *_groups_of(dial), 'NDCG', 'change', 'interval']
     return table_html('All points of the dial', head, rows, at)
 
-# %% ../nbs/50_report.ipynb #952262dd
+# %% ../nbs/50_report.ipynb #ebeed093
 _POPULAR = '<span class="popular"><span class="unseen">popular</span></span>'
 _NEW = '<span class="new">new</span>'
 
@@ -459,7 +466,7 @@ def _lists_html(dial: dict, data: dict, at: int) -> str:
     key += f' one of the most popular items, {_NEW} not listed at the start.</p>'
     return key + f'<div class="lists">{"".join(cards)}</div>' if cards else ''
 
-# %% ../nbs/50_report.ipynb #b3c5ba7b
+# %% ../nbs/50_report.ipynb #254a35d7
 def _control_html(name: str, points: list[dict], at: int) -> str:
     "The slider, and what its point says; off until the script runs."
     now, first, last = (points[i] for i in (at, 0, -1))
@@ -475,7 +482,7 @@ def _control_html(name: str, points: list[dict], at: int) -> str:
 <noscript><p class="muted">The slider needs JavaScript; the table has every point.</p>
 </noscript></div>'''
 
-# %% ../nbs/50_report.ipynb #8eb3e69a
+# %% ../nbs/50_report.ipynb #cbc5ad68
 def dial_html(
     dial: dict,          # points, users, chosen … as in `html_report`
     name: str = 'dial',  # of its ids; another one for a second dial on a page
@@ -497,7 +504,7 @@ def dial_html(
             + f'<div class="pictures">{shares}{trade}</div>'
             + _lists_html(dial, data, at) + json_script(data) + '</section>')
 
-# %% ../nbs/50_report.ipynb #61b225ed
+# %% ../nbs/50_report.ipynb #7aabaf46
 SCRIPT = '''
 for (const dial of document.querySelectorAll('.resn-dial')) {
   const all = query => [...dial.querySelectorAll(query)];
@@ -553,7 +560,7 @@ addEventListener('beforeprint', () =>
   document.querySelectorAll('.resn details').forEach(part => { part.open = true; }));
 '''
 
-# %% ../nbs/50_report.ipynb #123e31c0
+# %% ../nbs/50_report.ipynb #89462981
 def _hash_of(text: str) -> str:
     "As a content security policy names an inline text."
     digest = hashlib.sha256(text.encode()).digest()
@@ -569,7 +576,7 @@ def _head(title: str) -> str:
             '<meta name="color-scheme" content="light dark">'
             f'<title>{title}</title><style>{STYLE}</style></head>')
 
-# %% ../nbs/50_report.ipynb #533d114a
+# %% ../nbs/50_report.ipynb #f2dc09a4
 def _facts_table(facts) -> str:
     "What the lists do, beside the two trivial lists; the meaning under the name."
     rows, beside = [], [f for f in facts if any(x is not None for x in f[2:4])]
@@ -588,7 +595,7 @@ def _terms(pairs: dict) -> str:
     return ''.join(f'<dt>{escaped(k)}</dt><dd>{escaped(number_text(v), 400)}</dd>'
                    for k, v in pairs.items())
 
-# %% ../nbs/50_report.ipynb #041d496b
+# %% ../nbs/50_report.ipynb #eae09c62
 def _flat(origin: dict, before: str = '') -> dict:
     "Nested dicts as one, lists as text."
     out = {}
@@ -599,7 +606,7 @@ def _flat(origin: dict, before: str = '') -> dict:
         else: out[before + k] = str(v)
     return out
 
-def _why(content: dict) -> str:
+def _why_html(content: dict) -> str:
     "The pictures that say why, and the angles."
     out = ''
     if len(content.get('spectrum', ())): out += _spectrum_picture(content['spectrum'])
@@ -609,7 +616,7 @@ def _why(content: dict) -> str:
     angles = _flat(content.get('alignment') or {}) | alone
     return out + f'<dl>{_terms(angles)}</dl>' * bool(angles)
 
-# %% ../nbs/50_report.ipynb #533d9b17
+# %% ../nbs/50_report.ipynb #99da70d4
 def _sections(content: dict) -> list[tuple[str, str]]:
     "(heading, HTML) of what there is."
     facts, groups = content.get('facts'), content.get('groups')
@@ -617,11 +624,11 @@ def _sections(content: dict) -> list[tuple[str, str]]:
     if groups: lists += f'<div class="pictures">{_groups_picture(groups)}</div>'
     dial, origin = content.get('dial'), content.get('origin')
     made = f'<dl>{_terms(_flat(origin))}</dl>' if origin else ''
-    parts = [('What the lists do', lists), ('Why', _why(content)),
+    parts = [('What the lists do', lists), ('Why', _why_html(content)),
              ('Turn the dial', dial_html(dial) if dial else ''), ('Origin', made)]
     return [(title, body) for title, body in parts if body]
 
-# %% ../nbs/50_report.ipynb #13d94395
+# %% ../nbs/50_report.ipynb #33dcd101
 def html_report(
     content: dict,   # title and, as far as there are, verdict, notes, facts, groups …
 ) -> str:            # a whole page, under 1 MB
@@ -643,7 +650,7 @@ def html_report(
     check(size < MOST['size'], 'content', f'{size:,} bytes', 'a report under 1 MB')
     return page
 
-# %% ../nbs/50_report.ipynb #17078c0f
+# %% ../nbs/50_report.ipynb #6185c25f
 def save_report(
     content: dict,     # as for `html_report`
     path: str | Path,  # of the file; one that is there is replaced

@@ -89,7 +89,7 @@ class TopTriple(NamedTuple):
 # %% ../nbs/19_spectral_norm.ipynb #9f5b189d
 FASTER: dict[str, Callable] = {}   # name of a step → its quicker form, or None from it
 
-def quicker_first(plain: Callable) -> Callable:
+def quicker_first(plain: Callable):   # a step
     "The step `plain`, but where its form in `FASTER` has an answer, that one."
     @wraps(plain)
     def step(*args, **kwargs):

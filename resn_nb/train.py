@@ -8,14 +8,17 @@ __all__ = ['fit', 'resn_fit', 'Config', 'FORMAT', 'Recommender', 'SOLVERS', 'as_
 
 # %% ../nbs/46_train.ipynb #d06ef06d
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 import numpy as np
+import torch
+from fastcore.basics import patch
 from torch import nn
 from . import __version__
 from .checks import check_method   # noqa: F401
 from .core import check, choose, command, load_json, provenance
 from .core import save_json, write_beside
+from .corrections import Scores, correction
 from .data import DATASETS, Interactions
 from .distributed import Team, join
 from .files import FORMAT, claim_folder, folder_path, known_format
@@ -27,6 +30,7 @@ from .plan import READER_OPTIONS, SOLVERS, Config, Plan   # noqa: F401
 from .plan import as_interactions, device_of, plan_run, reader_options
 from .plan import someone_known
 from .recommender import Recommender, blind, compare_plot, write_recommender
+from .shrink import shrink_transform
 from .state import open_run
 from .trainer import Trainer, new_model
 
@@ -138,6 +142,51 @@ def fit(
         return trainer.run(resume)
     rec = _train_twice(plan, data, run) if refit else run(plan, data, 'state')
     if out: team.on_root(lambda: write_recommender(rec, out))
+    return rec
+
+# %% ../nbs/46_train.ipynb #467362b4
+def _kept_options(config: dict) -> dict:
+    "Arguments of `fit` that repeat a run for as many epochs as were chosen."
+    valid = 'that of a model which fit trained'
+    check('best_epoch' in config and 'model' in config, 'config', [*config], valid)
+    als, own = config['solver'] == 'als', {f.name for f in fields(Config)}
+    if als: own -= {'l2', 'negatives', 'batch_users'}
+    kept = {k: config[k] for k in sorted(own)}
+    for k in ('model', 'method', 'als'): kept |= config.get(f'{k}_options', {})
+    return kept | dict(epochs=config['best_epoch'], patience=0)
+
+# %% ../nbs/46_train.ipynb #395762dc
+def _taken_again(rec: Recommender, was: dict) -> Recommender:
+    "A correction of config['debias'], in the strength it had, of other factors."
+    s, t = Scores(rec.user_factors, rec.item_factors), was['strength']
+    term = correction(s, rec.data.popularity, was['direction'], was['side'])
+    after, T, shift = term.at(s, t), term.transform(t), term.shift(t)
+    if after.bias is None: return rec.corrected(T, shift, after.item)
+    V, more = torch.cat([after.item, after.bias[:, None]], 1), T.new_zeros(len(T), 1)
+    wide = torch.cat([T, more], 1), torch.cat([shift, shift.new_ones(1)])
+    return rec.corrected(*wide, V, bias=True)
+
+# %% ../nbs/46_train.ipynb #9daf7778
+@patch
+def refit_all(self: Recommender,
+    **options,       # of `fit`, in place of those kept: out, device, your own model …
+) -> Recommender:    # on train, validation and test; see its config['refit_all']
+    "This model, trained anew on all that is known. Raises as `fit`."
+    was, x = self.config, self.data
+    kept = _kept_options(was)
+    whole = [p for p in (x.train, x.valid, x.test) if p is not None]
+    named = dict(name=x.name, users=x.users, items=x.items, paradigm=x.paradigm)
+    rec = fit(Interactions(sum(whole[1:], whole[0]), **named), **kept | options)
+    told = dict(parts=['train', 'valid', 'test'][:len(whole)], epochs=kept['epochs'])
+    if (s := was.get('shrink')):
+        gamma = {k: s[k] for k in ('gamma', 'top')}
+        T = shrink_transform(rec.user_factors, rec.item_factors, s['gamma'], s['top'])
+        rec, told = rec.corrected(T, shrink=s), told | gamma
+    if (s := was.get('debias')) and s['direction'] != 'none':
+        strength = {k: s[k] for k in ('direction', 'strength', 'side')}
+        rec, told = _taken_again(rec, s), told | strength
+        rec.config['debias'] = s
+    rec.config['refit_all'] = told
     return rec
 
 # %% ../nbs/46_train.ipynb #bf1eef73
