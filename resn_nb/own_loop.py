@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Leading', 'leading', 'Controller', 'SpectralRegulariser']
 
-# %% ../nbs/54_own_loop.ipynb #87f670ec
+# %% ../nbs/54_own_loop.ipynb #c069359c
 import math
 from dataclasses import dataclass
 from functools import wraps
@@ -20,7 +20,7 @@ from resn_nb.spectral import check_factors, gram_matrix
 
 import resn_nb.spectral_gpu   # noqa: F401 (enters the quick forms)
 
-# %% ../nbs/54_own_loop.ipynb #bda06ad8
+# %% ../nbs/54_own_loop.ipynb #17db145a
 @dataclass(frozen=True)
 class Leading:
     "The first singular value of U Vᵀ, from UᵀU and VᵀV."
@@ -46,7 +46,7 @@ def leading(
     y, square = (root @ W[:, -1]).to(A.device), float(squares[-1])
     return Leading(square, total, y, B.to(y) @ y / math.sqrt(square))
 
-# %% ../nbs/54_own_loop.ipynb #9b81232c
+# %% ../nbs/54_own_loop.ipynb #42139b4e
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}   # by bytes
 
 @torch.no_grad()
@@ -65,7 +65,7 @@ def _first_rows(numbers: Tensor) -> Tensor:   # ascending index
     first = at.new_full((len(values),), len(numbers))
     return first.scatter_reduce(0, where, at, 'amin').sort().values
 
-# %% ../nbs/54_own_loop.ipynb #ccca6031
+# %% ../nbs/54_own_loop.ipynb #8ffe014c
 def _ranks() -> int:
     "How many processes train together."
     there = dist.is_available() and dist.is_initialized()
@@ -90,7 +90,7 @@ def _summed(A: Tensor, *numbers: float) -> tuple:
     dist.all_reduce(packed)
     return packed[:A.numel()].view_as(A), *packed[A.numel():].tolist()
 
-# %% ../nbs/54_own_loop.ipynb #b64acb9f
+# %% ../nbs/54_own_loop.ipynb #531bacd3
 @dataclass
 class Controller:
     "From ratios to the share of the loss that keeps them at the target."
@@ -121,7 +121,7 @@ class Controller:
         wanted = self.gain * self.mean + self.integral
         return min(max(wanted, 0.), self.most)
 
-# %% ../nbs/54_own_loop.ipynb #158ebb12
+# %% ../nbs/54_own_loop.ipynb #ad73fb73
 def _outside_compiler(method):
     "The method, which torch.compile runs as it is, without a look inside."
     @wraps(method)
@@ -142,7 +142,7 @@ def _loss_value(loss) -> float:
     check(not value < 0, 'loss', value, valid)
     return value
 
-# %% ../nbs/54_own_loop.ipynb #0fcfa727
+# %% ../nbs/54_own_loop.ipynb #1768f800
 class SpectralRegulariser:
     """Keeps σ₁²/Σσ² of the row-centred scores at a target, in any training loop.
 
@@ -183,7 +183,7 @@ class SpectralRegulariser:
         with torch.autocast(U.device.type, enabled=False):
             return self._with_penalty(loss, value, U, V, users, accumulate)
 
-# %% ../nbs/54_own_loop.ipynb #4b27fd92
+# %% ../nbs/54_own_loop.ipynb #207fe2d2
 def _centred_log(popularity) -> Tensor | None:   # (m,) float64
     "log(1 + r) without its mean; a `ValueError` for what is no popularity."
     if popularity is None: return None
@@ -214,7 +214,7 @@ def _as_numbers(users, U: Tensor) -> Tensor:
     check(fine, 'users', found, f'({len(U)},) ids, one for each row of U')
     return ids.long()
 
-# %% ../nbs/54_own_loop.ipynb #fcd8fcd3
+# %% ../nbs/54_own_loop.ipynb #c3ace9b3
 @patch
 def _with_penalty(self: SpectralRegulariser, loss, value: float, U, V, users,
                   accumulate: int) -> Tensor:
@@ -245,7 +245,7 @@ def _move(self: SpectralRegulariser, top: Leading, n: float, accumulate: int) ->
     self.controller.see(math.exp(mean), sum(sizes))
     self._waiting, self.step = [], self.step + 1
 
-# %% ../nbs/54_own_loop.ipynb #b47ad1fa
+# %% ../nbs/54_own_loop.ipynb #fe9457a8
 @patch
 def _fits(self: SpectralRegulariser, U: Tensor, V: Tensor) -> None:
     "Refuse a target that so few factors cannot have, a popularity of other items."
@@ -270,7 +270,7 @@ def _note(self: SpectralRegulariser, top: Leading, share: float, beta: float,
         row['alignment'] = float((q @ r).abs() / size)
     self.log.append(row)
 
-# %% ../nbs/54_own_loop.ipynb #cfc9bcf2
+# %% ../nbs/54_own_loop.ipynb #9637584e
 @patch
 def state_dict(self: SpectralRegulariser) -> dict:   # of numbers, for JSON too
     "What a resumed run needs; the log is not in it."
@@ -278,7 +278,7 @@ def state_dict(self: SpectralRegulariser) -> dict:   # of numbers, for JSON too
     state = {k: getattr(c, k) for k in _STATE}
     return state | dict(step=self.step, waiting=[[*w] for w in self._waiting])
 
-# %% ../nbs/54_own_loop.ipynb #243bcd7c
+# %% ../nbs/54_own_loop.ipynb #920c378d
 @patch
 def load_state_dict(self: SpectralRegulariser,
     state: dict,   # of `state_dict`

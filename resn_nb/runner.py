@@ -19,6 +19,7 @@ from .models import MODELS
 from .runs import (WHERE, load_results, read_run, remove_state, run,
                           validation_only)
 from .train import Config, fit
+from .tune import distribution_of
 
 # %% ../nbs/62_runner.ipynb #bd86bbe5
 @dataclass(frozen=True)
@@ -157,24 +158,12 @@ def _only_later(e: Experiment, only: dict, smoke: bool) -> dict:
     new = {'epochs', 'seed', *(e.smoke if smoke else ())}
     return {k: v for k, v in only.items() if k not in new}
 
-# %% ../nbs/62_runner.ipynb #3039899c
-def _distribution_of(values):
-    """Numbers > 0 over decades: evenly in their logarithm, and half a decade past the
-    ends; other numbers: evenly between the ends; the rest: one of them."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution
-    number = lambda x: isinstance(x, (int, float)) and not isinstance(x, bool)
-    if not all(map(number, values)): return CategoricalDistribution(list(values))
-    low, high = float(min(values)), float(max(values))
-    wide = low > 0 and high / low >= 8
-    if wide: return FloatDistribution(low / 3, 3 * high, log=True)
-    return FloatDistribution(low, high)
-
 # %% ../nbs/62_runner.ipynb #6c0362ab
 def _grid_space(rows) -> dict:
     "option → Optuna distribution, for what varies in a grid."
     values = lambda k: rows.config.map(lambda c: c.get(k)).dropna().unique()
     options = {k: values(k) for k in rows.config.iloc[0] if k not in ('seed', 'world')}
-    return {k: _distribution_of(v) for k, v in options.items() if len(v) > 1}
+    return {k: distribution_of(v) for k, v in options.items() if len(v) > 1}
 
 def _has_numbers(space: dict) -> bool:
     "A choice alone has nothing between its values."

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ACCURACY', 'RANGES', 'distribution_of', 'search_space', 'tune']
 
-# %% ../nbs/55_tune.ipynb #785a9db7
+# %% ../nbs/55_tune.ipynb #424370db
 import contextlib, math, tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from resn_nb.plan import as_interactions, reader_options
 from resn_nb.recommender import Recommender
 from resn_nb.train import fit
 
-# %% ../nbs/55_tune.ipynb #2604a331
+# %% ../nbs/55_tune.ipynb #cbc265c5
 def distribution_of(
     values,   # of one option, at least one
 ):            # an Optuna distribution
@@ -37,7 +37,7 @@ def distribution_of(
     if wide: return FloatDistribution(low / 3, 3 * high, log=True)
     return FloatDistribution(low, high)
 
-# %% ../nbs/55_tune.ipynb #9b37c931
+# %% ../nbs/55_tune.ipynb #54c2e28c
 ACCURACY = 'ndcg', 'recall', 'precision', 'hit'   # what a search may raise
 RANGES = dict(lr=[1e-3, 1e-2], l2=[1e-3, 1e-1])   # of all methods, unless told
 
@@ -51,7 +51,7 @@ def search_space(
     axes = {k: v for k, v in axes.items() if k not in fixed}
     return {k: distribution_of(v) if len(set(v)) > 1 else v[0] for k, v in axes.items()}
 
-# %% ../nbs/55_tune.ipynb #81096092
+# %% ../nbs/55_tune.ipynb #b29cd8aa
 @dataclass(frozen=True, eq=False)
 class _Search:
     "All that the trials share."
@@ -84,7 +84,7 @@ def _finished(study) -> list:
     "Finished trials, those that ended early too; a trial that was killed is none."
     return [t for t in study.get_trials(deepcopy=False) if 'row' in t.user_attrs]
 
-# %% ../nbs/55_tune.ipynb #146aeea3
+# %% ../nbs/55_tune.ipynb #f9e07c7b
 def _pruner(best: list[dict], share: float | None) -> Callable:
     "A callback that ends a trial which is too far behind the log of the best."
     then = {r['epoch']: r['valid_ndcg'] for r in best if 'valid_ndcg' in r}
@@ -113,8 +113,9 @@ def _failed_state():
     from optuna.trial import TrialState
     return TrialState.FAIL
 
-# %% ../nbs/55_tune.ipynb #8c344293
-def _trained_trial(s: _Search, method: str, setting: dict, best: list, folder: Path) -> dict:
+# %% ../nbs/55_tune.ipynb #65cdaeab
+def _trained_trial(s: _Search, method: str, setting: dict, best: list,
+                   folder: Path) -> dict:
     "A trial's numbers on validation; its model is in `folder`."
     watch = _pruner(best, None if method == 'none' else s.prune)
     rec = fit(s.data, method=method, seed=s.seed, k=s.k, progress=False,
@@ -131,7 +132,7 @@ def _is_behind(watch: Callable, rec: Recommender) -> bool:
     except StopIteration: return True
     return False
 
-# %% ../nbs/55_tune.ipynb #4f400e7d
+# %% ../nbs/55_tune.ipynb #58a26b54
 def _searched(s: _Search, methods: list[str], trials: int, show: bool) -> list[dict]:
     "All trials of all methods as rows, the plain model's first."
     studies = {m: _study_of(s, m) for m in methods}
@@ -157,7 +158,7 @@ def _best_plain(rows: list[dict], metric: str) -> dict:
 def _model_of(s: _Search, row: dict) -> Recommender:
     return Recommender.load(s.folder/f'{row["method"]}-{row["trial"]}')
 
-# %% ../nbs/55_tune.ipynb #b8bb33d0
+# %% ../nbs/55_tune.ipynb #3d0fe8e9
 @dataclass(frozen=True, eq=False)
 class _Instead:
     "A trained model in the place of a correction, for the dial."
@@ -180,7 +181,7 @@ def _points_for(s: _Search, rows: list, plain: dict, confidence: float) -> list[
 
 _WHOLE = 63   # the dial's last step: `most`
 
-# %% ../nbs/55_tune.ipynb #49bf0251
+# %% ../nbs/55_tune.ipynb #3c8f53d8
 def _choice(rows: list[dict], plain: dict, points: list[Point], metric: str,
             *limits: float | None) -> tuple[dict, bool, str]:
     "The row that is chosen, whether the limits are kept, and why."
@@ -199,7 +200,7 @@ def _choice(rows: list[dict], plain: dict, points: list[Point], metric: str,
         f'{picked.popular_ratio:.3f} (on a test at most {picked.popular_high:.3f}), '
         f'loss of NDCG {picked.loss:.1%} (at most {picked.loss_high:.1%})')
 
-# %% ../nbs/55_tune.ipynb #e528a241
+# %% ../nbs/55_tune.ipynb #94801c56
 def _methods_asked(methods) -> list[str]:
     "The plain model and the others, each once."
     many = [methods] if isinstance(methods, str) else list(methods)
@@ -228,7 +229,7 @@ def _checked_tuning(metric, confidence, prune, ranges, options, **limits) -> Non
     there = find_spec('optuna') is not None
     check(there, 'optuna', 'no such package', valid, ImportError)
 
-# %% ../nbs/55_tune.ipynb #5197e9f4
+# %% ../nbs/55_tune.ipynb #075911bf
 def _open_search(folder: Path, facts: dict) -> None:
     "A new folder for a search, or that of the same search."
     file = folder/'tune.json'
@@ -242,7 +243,7 @@ def _open_search(folder: Path, facts: dict) -> None:
     check(empty, 'out', str(folder), valid, FileExistsError)
     save_json(file, facts)
 
-# %% ../nbs/55_tune.ipynb #8ac3a765
+# %% ../nbs/55_tune.ipynb #259a9d7d
 def tune(
     data,                 # as for `fit`; with a validation part, or one is cut
     methods=('resn', 'shrink'),   # names in `METHODS`; plain is always with them
@@ -281,7 +282,7 @@ def tune(
         rows = _searched(s, names, trials, show)
         return _decided_on(s, rows, limits, confidence, trials)
 
-# %% ../nbs/55_tune.ipynb #c678962d
+# %% ../nbs/55_tune.ipynb #8bb1cd13
 @contextlib.contextmanager
 def _folder_of_search(out):
     "The folder that was given, or one that goes away."
