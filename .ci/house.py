@@ -2,7 +2,7 @@
 """The rules of the house, counted: number = reading order = import order, one subject a room, lines that are read.
 
     python .ci/house.py           what breaks a rule; exit 1 if anything does
-    python .ci/house.py --table   also a line of figures for each room
+    python .ci/house.py --table   also a line of figures for each room, and the longest exported cells
 """
 import argparse
 import ast
@@ -157,6 +157,16 @@ class Rooms:
             wide = sum(x[0] == m for x in self.long)
             print(f'{self.number[m]:02} {m:16} {len(self.source[m].splitlines()):5} {len(cells):4} '
                   f'{median(cells):5} {wide:4} {have}/{every}')
+        print('\nlongest exported cells')
+        for n, m, name in sorted(self.long_cells(), reverse=True)[:10]: print(f'{n:4} {self.page[m].stem:22} {name}')
+
+    def long_cells(self):
+        "(lines, module, first definition) of exported cells"
+        for m, page in self.page.items():
+            for s in self.cells[page]:
+                if not exported.search(s): continue
+                n, first = len([x for x in s.splitlines() if not x.startswith('#|')]), re.search(r'^(?:class|def) (\w+)', s, re.M)
+                yield n, m, first[1] if first else ''
 
 
 def main():
