@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PICKER_STYLE', 'PICKER_SCRIPT', 'picker_html', 'places_of', 'film_dial']
 
-# %% ../nbs/57_explorer.ipynb #2a63f95e
+# %% ../nbs/57_explorer.ipynb #b3c3919f
 import html
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ from .dial import Dial
 from .lists import topk
 from .report import escaped, json_script, number_text, percent_text, table_html
 
-# %% ../nbs/57_explorer.ipynb #1406bf93
+# %% ../nbs/57_explorer.ipynb #350289eb
 PICKER_STYLE = '''
 .resn-picker label { display: block; font-weight: 600; margin: .75rem 0 .25rem; }
 .resn-picker select { font: inherit; width: 100%; max-width: 40rem; padding: .3rem;
@@ -37,7 +37,7 @@ PICKER_STYLE = '''
   pointer-events: none; }
 '''
 
-# %% ../nbs/57_explorer.ipynb #5ae3409c
+# %% ../nbs/57_explorer.ipynb #9c66ed4e
 _CELLS = 'runs', 'validation NDCG', 'test NDCG', 'popular share'
 
 def _setting_row(row: list) -> dict:
@@ -51,7 +51,7 @@ def _setting_row(row: list) -> dict:
     said += ' This setting was chosen.' * chosen
     return dict(name=name, cells=cells, said=said, chosen=chosen)
 
-# %% ../nbs/57_explorer.ipynb #85689b7f
+# %% ../nbs/57_explorer.ipynb #b8277b3a
 def _scaled(values: list[float], first: float, last: float) -> list[float]:
     "Values as pixels between first and last."
     low, high = min(values), max(values)
@@ -70,7 +70,7 @@ def _place_view(place: dict) -> dict:
              number_text(ends[3])]
     return dict(command=place['command'], rows=rows, ticks=ticks)
 
-# %% ../nbs/57_explorer.ipynb #0b14aa6a
+# %% ../nbs/57_explorer.ipynb #fc7ca60d
 def _cloud(view: dict, at: int) -> str:
     "Dots of all settings, a ring about the one that is asked for."
     dot = '<circle class="{}" cx="{}" cy="{}" r="5"><title>{}</title></circle>'
@@ -96,7 +96,7 @@ def _picture(view: dict, at: int) -> str:
     return ('<figure><svg viewBox="0 0 360 196" role="img" '
             f'aria-labelledby="runs-title runs-text">{body}</svg></figure>')
 
-# %% ../nbs/57_explorer.ipynb #72eff96a
+# %% ../nbs/57_explorer.ipynb #85cabf72
 def _option(value: int, words: str, now: bool) -> str:
     return f'<option value="{value}"{" selected" * now}>{escaped(words)}</option>'
 
@@ -119,7 +119,7 @@ def _first_of(view: dict) -> int:
     ours = [i for i in right if view['rows'][i]['name'].startswith('resn')]
     return (ours or right or [0])[0]
 
-# %% ../nbs/57_explorer.ipynb #ab67b057
+# %% ../nbs/57_explorer.ipynb #7fbe9b8f
 def picker_html(
     data: dict,        # of the study `explorer`: places with their settings
     first: int = 0,    # which place is shown before one is chosen
@@ -147,7 +147,7 @@ def picker_html(
 <details><summary>All settings of this comparison</summary>{table}</details>
 {json_script(views)}</section>'''
 
-# %% ../nbs/57_explorer.ipynb #e454a3de
+# %% ../nbs/57_explorer.ipynb #14bf69f6
 PICKER_SCRIPT = '''
 for (const picker of document.querySelectorAll('.resn-picker')) {
   const one = query => picker.querySelector(query);
@@ -212,7 +212,7 @@ for (const picker of document.querySelectorAll('.resn-picker')) {
 }
 '''
 
-# %% ../nbs/57_explorer.ipynb #86fb8228
+# %% ../nbs/57_explorer.ipynb #b17cde54
 _PLACE = 'data', 'world', 'paradigm', 'backbone'
 _APART = *_PLACE, 'loss', 'solver', 'init'
 _UNNAMED = {*_PLACE, 'model', 'method', 'seed', 'final', 'refit', 'epochs', 'patience',
@@ -230,7 +230,7 @@ def _setting_names(t) -> list[str]:
         return ' '.join([row.method, *map(' '.join, zip(varied, texts)), *final])
     return [name(row) for row in t.itertuples()]
 
-# %% ../nbs/57_explorer.ipynb #5fd7a6e4
+# %% ../nbs/57_explorer.ipynb #53df930b
 def _chosen_settings(s, pick) -> list[bool]:
     "Of a table of settings: the final ones; without a search before them, by the rule."
     if s.final.nunique() > 1: return s.final.tolist()
@@ -240,7 +240,7 @@ def _chosen_settings(s, pick) -> list[bool]:
     right = {pick(t, plain, t.paradigm.iloc[0]) for t in ran}
     return [i in right for i in s.index]
 
-# %% ../nbs/57_explorer.ipynb #ea43a772
+# %% ../nbs/57_explorer.ipynb #682f4aae
 def _settings_of(t, pick) -> list[list]:
     "Of one place: name, runs, validation and test NDCG, popular share, chosen."
     t = t.assign(setting=_setting_names(t))
@@ -261,7 +261,7 @@ def _apart(t):   # → (where, rows), …
     for where, rows in t.groupby(keys):
         yield ', '.join(dict.fromkeys(filter(None, where))), rows
 
-# %% ../nbs/57_explorer.ipynb #33e2b2fa
+# %% ../nbs/57_explorer.ipynb #58a1c18f
 def places_of(
     runs,              # DataFrame as from `gather`: a row a run, with `experiment`
     pick: Callable,    # the rule: (settings, plain NDCG, paradigm) → index of one
@@ -278,7 +278,7 @@ def places_of(
             if settings: out.append(place | dict(settings=settings))
     return out
 
-# %% ../nbs/57_explorer.ipynb #4eb187ce
+# %% ../nbs/57_explorer.ipynb #b023da1a
 _LETTERS = 'ABCDEFGHIJ'
 
 def _film_log(root: str | Path) -> tuple:   # Interactions, titles by label
@@ -294,7 +294,7 @@ def _viewers_of(x, n: int, seed: int) -> np.ndarray:   # (n,) rows
     some = np.flatnonzero((many >= 40) & (many <= 120))
     return np.random.default_rng(seed).choice(some, n, replace=False)
 
-# %% ../nbs/57_explorer.ipynb #0488500c
+# %% ../nbs/57_explorer.ipynb #0a9cda54
 def _dial_points(dial: Dial, trade) -> tuple[str, list, int]:
     "Direction, points at even steps and that of the trade, and which one it is."
     point = trade.nearest or trade.chosen
@@ -314,7 +314,7 @@ def _film_point(p, lists: dict) -> dict:
     rounded = {k: round(v, 5) + 0. for k, v in told.items()}
     return rounded | dict(group_shares=shares, lists=lists)
 
-# %% ../nbs/57_explorer.ipynb #356862c1
+# %% ../nbs/57_explorer.ipynb #d880d6dc
 def _film_lists(dial: Dial, name: str, strengths, U, x, who, film, shown: int) -> list:
     "For each strength the lists of the viewers, as titles."
     term, V, out = dial.terms[name], dial.scores.item, []
@@ -335,7 +335,7 @@ def _films_shown(dial: dict) -> set[str]:
     listed = {f for p in dial['points'] for ids in p['lists'].values() for f in ids}
     return listed | {f for u in dial['users'] for f in u['history']}
 
-# %% ../nbs/57_explorer.ipynb #f40f8c06
+# %% ../nbs/57_explorer.ipynb #630dc147
 def film_dial(
     root: str | Path,        # folder that holds seq-ml-1m
     viewers: int = 6,        # whose lists are shown
