@@ -21,7 +21,7 @@ from .corrections import (
     CORRECTIONS, Correction, Scores, available_corrections, correction)
 from .data import Interactions
 from .diagnosis import diagnose
-from .dial import Point, Trade, choose_trade
+from .dial import Dial, Point, Trade, choose_trade
 from .lists import cold_users, topk
 from .recommender import Recommender
 from .report import save_report
@@ -343,6 +343,12 @@ def _dial_point(fair: Debiased, p: Point, term: Correction, users, names) -> dic
                 popular_ratio=p.popular_ratio, ndcg_change=-p.loss, low=-p.loss_high,
                 high=-p.loss, lists=lists)
 
+def _even_points(fair: Debiased, term: Correction) -> list[Point]:
+    "Points from none to all of the term: a search leaves gaps in a slider's way."
+    asked = [fair.asked[k] for k in ('k', 'groups', 'confidence', 'seed', 'sample')]
+    dial = Dial(fair.trained.scores, fair.data, [term], *asked)
+    return dial.judged([(term.name, step) for step in range(7, 64, 7)])
+
 def _dial_content(fair: Debiased) -> dict:
     "What a report shows of the dial: of what is taken, is nearest, or was tried first."
     some = [p for p in (fair.point, fair.nearest, *fair.points) if p is not None]
@@ -354,7 +360,8 @@ def _dial_content(fair: Debiased) -> dict:
     label = lambda labels, i: str(i if labels is None else labels[i])
     item = lambda i: label(data.items, i)
     called = [label(data.users, u) for u in users], item
-    own = {p.strength: p for p in fair.points if p.direction in (name, 'none')}
+    tried = [p for p in fair.points if p.direction in (name, 'none')]
+    own = {p.strength: p for p in (*_even_points(fair, term), *tried)}
     points = [_dial_point(fair, own[t], term, users, called) for t in sorted(own)]
     met = [dict(label=u, history=[*map(item, data.train[[i]].indices[:10])])
            for u, i in zip(called[0], users)]
