@@ -274,7 +274,7 @@ def bias_share(
     a, b = new.double(), old.double()
     if not b.any(): return 1. if not a.any() else None
     w = float(a @ b / (b @ b))
-    eps = 8 * torch.finfo(old.dtype).eps
+    eps = max(8 * torch.finfo(old.dtype).eps, 1e-10)
     far = (a - w * b).abs().max() / b.abs().max()
     return w if far <= eps * max(1, abs(w)) else None
 
