@@ -15,7 +15,7 @@ from fastcore.script import Param
 from .core import check, check_integer, choose, command, path_of, register
 from .core import write_beside
 from .debias import Debiased, debias, diagnose
-from .factors import as_model
+from .adapters import as_model
 from .files import _read_safetensors, folder_path, may_write
 from .formats import _clean_text
 from .interactions import Interactions
