@@ -84,6 +84,8 @@ def check_options(s):
     for key, value in got.items():
         if key in ('fig-alt', 'fig-cap') and not isinstance(value, str | list):
             yield f'{key} is {value!r}: right is a text in quotes'
+        if key == 'fig-alt' and re.search(r'%(?![0-9A-Fa-f]{2})', str(value)):
+            yield f'{key} has a bare % (Quarto takes it for part of an address and warns): write per cent'
         if key in ('echo', 'include', 'eval', 'output') and value not in (True, False, 'asis', 'fenced'):
             yield f'{key} is {value!r}: right is true or false'
 
