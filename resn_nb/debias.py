@@ -63,7 +63,8 @@ def corrected_recommender(
     # on the users' side what is served stays: V, and b itself
     kept = replace(after, bias=s.bias) if user else after
     U, V = _vectors(kept, term.bias_weight(t))
-    rec = base.corrected(T, shift, V.float(), debias=told)
+    told = dict(debias=told, bias=after.bias is not None)
+    rec = base.corrected(T, shift, V.float(), **told)
     return replace(rec, user_factors=U.float())
 
 # %% ../nbs/53_debias.ipynb #0c5ca5f4
@@ -276,14 +277,17 @@ def apply(self: Debiased,
 ):           # itself
     """Put the corrected factors into the model, and return it. A second call does
     nothing. A ValueError for another model, and for one that has no place for them."""
-    now, side = as_model(model), self.asked['side']
-    if self.correction is None or _same_scores(now.scores, self.scores): return model
+    now, side, known = as_model(model), self.asked['side'], self.__dict__
+    done = [self.scores, known.get('_put', self.scores)]
+    there = any(_same_scores(now.scores, s) for s in done)
+    if self.correction is None or there: return model
     same = _same_scores(now.scores, self.trained.scores)
     check(same, 'model', 'other factors', 'the model that was debiased, as it was then')
     valid = f'a model that can be written to; serve `recommender`: {now.library} cannot'
     check(now.write is not None, 'model', now.library, valid)
     T, s = self.transform, self.shift
     now.write(self.scores, side, lambda u: (u.double() @ T + s).to(u.dtype))
+    known['_put'] = as_model(model).scores   # rounded, or rescaled
     return model
 
 # %% ../nbs/53_debias.ipynb #b70ae3fa

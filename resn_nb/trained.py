@@ -37,9 +37,8 @@ def _on_cpu(x):
 def _plain_table(x, arg: str, row: str) -> Tensor:
     "A copy of one factor table on the CPU."
     table = _factor_table(_on_cpu(x), arg, row)
-    fits = len(table) > 0 and table.shape[1] > 0
     valid = f'at least one {row} and one column'
-    check(fits, arg, f'shape {tuple(table.shape)}', valid)
+    check(table.numel() > 0, arg, f'shape {tuple(table.shape)}', valid)
     return table
 
 # %% ../nbs/47_trained.ipynb #be0e9bbb
@@ -47,8 +46,8 @@ def _plain_bias(x, n: int) -> Tensor:
     "A copy of a bias of each item, as a vector on the CPU."
     x = _on_cpu(x)
     shape = tuple(getattr(x, 'shape', ()))
-    flat = shape in ((n,), (n, 1))
-    check(flat, 'bias', f'shape {shape}', f'{n:,} numbers, one for each item')
+    valid = f'{n:,} numbers, one for each item'
+    check(shape in ((n,), (n, 1)), 'bias', f'shape {shape}', valid)
     return _plain_table(x.reshape(n, 1), 'bias', 'item')[:, 0]
 
 # %% ../nbs/47_trained.ipynb #5fb4ded1
@@ -76,8 +75,7 @@ class TrainedModel:
     items: np.ndarray | None = None   # label of each item row
     library: str = 'factors'          # where it comes from, for people
     notes: tuple[str, ...] = ()       # what cannot be seen from the scores
-    # (scores, side=None, later=None): puts scores into the caller's model, see `Writer`
-    write: Callable | None = None
+    write: Callable | None = None     # puts scores into the model, as a `Writer` does
 
     def __post_init__(self):
         s = self.scores
@@ -116,9 +114,7 @@ class Matched:
 # %% ../nbs/47_trained.ipynb #8a3a10dd
 def _as_text(labels: np.ndarray) -> np.ndarray:
     "Whole numbers as texts."
-    out = np.empty(len(labels), object)
-    out[:] = [str(v) for v in labels.tolist()]
-    return out
+    return np.array([*map(str, labels.tolist()), None], object)[:-1]
 
 def _of_one_kind(mine: np.ndarray, theirs: np.ndarray) -> tuple:
     "Labels of one kind; whole numbers become text where the other side has text."
@@ -155,7 +151,8 @@ def model_rows(
     part: str = 'log',           # the argument that the log came in by
 ) -> np.ndarray:                 # (n_log,) row of the model; -1: it has none
     "The ids of a log among the rows of a model; a `ValueError` if it cannot be told."
-    if mine is None and theirs is not None and n_log != n:
+    as_log = part == 'log' and n_log == n
+    if mine is None and theirs is not None and not as_log:
         if _are_ids(theirs, n): return np.array([int(v) for v in theirs.tolist()])
     if mine is not None and theirs is None and _are_ids(mine, n_log):
         theirs = np.arange(n_log)
@@ -163,7 +160,7 @@ def model_rows(
     if both: return _rows_by_label(mine, theirs, arg, part)
     valid = (f'{n:,}, one for each row of the model; or labels on both sides: '
              f'as_model(model, {arg}=…) and a table with a column of them')
-    check(n_log == n, part, f'{n_log:,} {arg}', valid)
+    check(as_log or theirs is None and n_log == n, part, f'{n_log:,} {arg}', valid)
     return np.arange(n)
 
 # %% ../nbs/47_trained.ipynb #650065ce
@@ -171,11 +168,9 @@ def _log_parts(log, valid, test) -> dict[str, Interactions]:
     "Part → its pairs, all in train of their own `Interactions`."
     read = lambda x: x if isinstance(x, Interactions) else _whole_log(x, {})
     parts = dict(train=read(log))
-    given = dict(valid=valid, test=test)
-    whole = isinstance(log, Interactions)
-    for k, x in given.items():
+    for k, x in dict(valid=valid, test=test).items():
         if x is not None: parts[k] = _one_part(read(x), k)
-        elif whole and getattr(log, k) is not None:
+        elif isinstance(log, Interactions) and getattr(log, k) is not None:
             parts[k] = Interactions(getattr(log, k), users=log.users, items=log.items)
     return parts
 
@@ -198,12 +193,18 @@ def _moved(part: Interactions, rows: dict, shape: tuple[int, int]) -> tuple:
     return _from_keys(new[order], shape), time
 
 # %% ../nbs/47_trained.ipynb #1e2b89ac
-def _rows_of_part(trained: TrainedModel, part: Interactions, name: str) -> dict:
+def _named_by(trained: TrainedModel, log: Interactions) -> TrainedModel:
+    "The model with labels of the log, where it has none and the rows are as many."
+    fits = lambda k, n: getattr(trained, k) is None and getattr(log, f'n_{k}') == n
+    sides = zip(('users', 'items'), trained.scores.shape)
+    return replace(trained, **{k: getattr(log, k) for k, n in sides if fits(k, n)})
+
+def _rows_of_part(trained, named: TrainedModel, part: Interactions, name: str) -> dict:
     "users and items → row of the model for each id of the part of that name."
-    sides = dict(users=(trained.scores.user, part.n_users),
-                 items=(trained.scores.item, part.n_items))
-    return {k: model_rows(getattr(trained, k), len(x), getattr(part, k), n, k, name)
-            for k, (x, n) in sides.items()}
+    sides = zip(('users', 'items'), trained.scores.shape, part.train.shape)
+    of = lambda k: trained if getattr(part, k) is None else named
+    return {k: model_rows(getattr(of(k), k), n, getattr(part, k), n_log, k, name)
+            for k, n, n_log in sides}
 
 def _unknown(part: Interactions, rows: dict) -> dict[str, set]:
     "Labels, of users and of items with pairs, that the model has no row for."
@@ -235,9 +236,9 @@ def in_model_order(
 
     A `ValueError` where nothing matches, or where without labels the shapes differ."""
     parts = _log_parts(log, valid, test)
-    shape = len(trained.scores.user), len(trained.scores.item)
+    named, shape = _named_by(trained, parts['train']), trained.scores.shape
     arg = lambda k: 'log' if k == 'train' else k
-    rows = {k: _rows_of_part(trained, p, arg(k)) for k, p in parts.items()}
+    rows = {k: _rows_of_part(trained, named, p, arg(k)) for k, p in parts.items()}
     moved = {k: _moved(p, rows[k], shape) for k, p in parts.items()}
     for k, (y, _) in moved.items():
         found = f'{parts[k].train.nnz:,} pairs, none of a user and an item of the model'
@@ -245,7 +246,7 @@ def in_model_order(
     matched, first = _matched(parts, rows, moved), parts['train']
     notes = first.notes + ((str(matched),) if matched.kept < matched.pairs else ())
     x = Interactions(**{k: y for k, (y, _) in moved.items()}, name=first.name,
-                     users=trained.users, items=trained.items, time=moved['train'][1],
+                     users=named.users, items=named.items, time=moved['train'][1],
                      paradigm=first.paradigm, notes=notes)
     return x, matched
 
@@ -257,10 +258,8 @@ class Places:
     user: Callable[[Tensor], None] | None = None   # (n, d) factors of the users
     item: Callable[[Tensor], None] | None = None   # (m, d) factors of the items
     bias: Callable[[Tensor], None] | None = None   # (m,) bias of the items
-    # weight of the bias, in a constant column of the users
-    weight: Callable[[float], None] | None = None
-    # (later) → None: after a change, as caches and fold-in need it
-    done: Callable | None = None
+    weight: Callable[[float], None] | None = None  # of the bias, a constant user column
+    done: Callable | None = None   # (later) → None: last, for caches and fold-in
 
 # %% ../nbs/47_trained.ipynb #b0a06f8d
 def bias_share(
