@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .adapters import TrainedModel, as_model, in_model_order
 from .core import COLORS, as_json, check, check_integer, provenance, use_style
-from .corrections import Scores, available_corrections
+from .corrections import Scores, available_corrections, misfit_notes
 from .data import Interactions
 from .lists import (
     Lists, at_random, bestsellers, cold_users, held_part, topk)
@@ -391,4 +391,5 @@ def _of_model(trained, given: tuple, k: int, groups: int, sample) -> Diagnosis:
     best = bestsellers(data, check_integer('k', k, 1, data.n_items), groups, sample)
     s, size = trained.scores, f'{data.n_users:,} users × {data.n_items:,} items'
     title = f'{trained.library} on {data.name}', f'{size} × {s.user.shape[1]}, top {k}'
-    return _judged(best, None, s, title, [*trained.notes, *data.notes])
+    notes = misfit_notes(s, data.train), trained.notes, data.notes
+    return _judged(best, None, s, title, [n for some in notes for n in some])
