@@ -167,7 +167,8 @@ def _held_out(data: Interactions) -> None:
     there = data.valid is not None and data.valid.nnz > 0
     valid = ('interactions that the model was not trained on: debias(…, valid=table), '
              'or a log that was split before training, `log.hold_out(.1)`')
-    check(there, 'valid', None, valid)
+    found = None if data.valid is None else 'only pairs of the log'
+    check(there, 'valid', found, valid)
 
 # %% ../nbs/53_debias.ipynb #3f67da69
 def _terms_on(s: Scores, data: Interactions, side: str, direction) -> dict:
