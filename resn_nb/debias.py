@@ -18,7 +18,7 @@ from torch import Tensor
 from .adapters import TrainedModel, as_model, in_model_order
 from .core import COLORS, as_json, check, path_of, use_style
 from .corrections import (
-    CORRECTIONS, Correction, Scores, available_corrections, correction)
+    CORRECTIONS, Correction, Scores, available_corrections, correction, misfit_notes)
 from .data import Interactions
 from .diagnosis import diagnose
 from .dial import Dial, Point, Trade, choose_trade
@@ -168,7 +168,8 @@ def _held_out(data: Interactions) -> None:
     there = data.valid is not None and data.valid.nnz > 0
     valid = ('interactions that the model was not trained on: debias(…, valid=table), '
              'or a log that was split before training, `log.hold_out(.1)`')
-    check(there, 'valid', None, valid)
+    found = None if data.valid is None else 'only pairs of the log'
+    check(there, 'valid', found, valid)
 
 # %% ../nbs/53_debias.ipynb #3f67da69
 def _terms_on(s: Scores, data: Interactions, side: str, direction) -> dict:
@@ -217,6 +218,8 @@ def debias(
     trained = as_model(model, users, items)
     data, _ = in_model_order(trained, log, valid)
     _held_out(data)
+    strange = misfit_notes(trained.scores, data.train)
+    trained = replace(trained, notes=(*strange, *trained.notes))
     terms = _terms_on(trained.scores, data, side, direction)
     asked = dict(k=k, groups=groups, confidence=confidence, seed=seed, sample=sample)
     limits = dict(max_popular=max_popular, max_loss=max_loss)

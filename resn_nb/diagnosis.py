@@ -17,10 +17,9 @@ from torch import Tensor
 
 from .adapters import TrainedModel, as_model, in_model_order
 from .core import COLORS, as_json, check, check_integer, provenance, use_style
-from .corrections import Scores, available_corrections
+from .corrections import Scores, available_corrections, misfit_notes
 from .data import Interactions
-from .lists import (
-    Lists, at_random, bestsellers, cold_users, held_part, topk)
+from .lists import Lists, at_random, bestsellers, cold_users, held_part, topk
 from .metrics import (
     METRICS, _are_lists, _frame_ids, _matrix_ids, distinct_lists)
 from .plan import _whole_log
@@ -30,17 +29,17 @@ from .shrink import (
 from .spectral import principal_vectors, spectrum
 
 # %% ../nbs/51_diagnosis.ipynb #a39933f2
-_BARE = dict(
-    popular_ratio=('popular ratio', "the most popular group's share of the slots"),
-    arp=('ARP', 'average recommendation popularity: interactions of a listed item'),
-    coverage=('coverage', 'share of all items that are in at least one list'),
-    gini=('Gini', 'inequality of the slots over the items; 0 is equal'),
-    aplt=('APLT', 'average percentage of long-tail items in a list'),
-    aclt=('ACLT', 'average number of long-tail items in a list'),
-    pop_rsp=('PopRSP', 'how unequally the groups are recommended; 0 is parity'))
+_BARE = dict(   # name; in a few words; the whole of it
+    popular_ratio=('popular ratio', 'popular group, share of slots'),
+    arp=('ARP', 'interactions of a listed item; average recommendation popularity'),
+    coverage=('coverage', 'share of items in some list'),
+    gini=('Gini', 'inequality of items, 0: none; of their slots'),
+    aplt=('APLT', 'long-tail share of a list; average percentage of long-tail items'),
+    aclt=('ACLT', 'long-tail items in a list; average number of them'),
+    pop_rsp=('PopRSP', 'bias of groups, 0: none; how unequally they are recommended'))
 _HELD = dict(
-    pop_reo=('PopREO', 'how unequally wanted items are found; 0 is parity'),
-    ndcg=('NDCG', 'accuracy on the held-out items'))
+    pop_reo=('PopREO', 'bias of recall, 0: none; how unequally wanted items are found'),
+    ndcg=('NDCG', 'accuracy on held-out items'))
 
 def list_facts(
     l: Lists,
@@ -111,14 +110,15 @@ def score_facts(
 # %% ../nbs/51_diagnosis.ipynb #905499f0
 def excess_facts(
     l: Lists,
-) -> dict:   # model, data, excess, error, some
+) -> dict:   # model, data, excess, error, some; items of the group, and of all
     "The popular group's share of slots and of interactions; is there an excess?"
     top, r = l.group == l.n_groups - 1, l.popularity
     each = (top[l.ids] & l.filled).sum(1) / l.filled.sum(1).clip(1)
     model, data = float(each.mean()), float(r[top].sum() / r.sum())
     error, more = float(each.std() / len(each)**.5), model - data
     some = more > max(2 * error, .1 * data)
-    return dict(model=model, data=data, excess=more, error=error, some=some)
+    return dict(model=model, data=data, excess=more, error=error, some=some,
+                top=int(top.sum()), items=len(top))
 
 # %% ../nbs/51_diagnosis.ipynb #b24e3e35
 def directions_needed(
@@ -200,7 +200,8 @@ def verdict_words(
     "The verdict in words, with the numbers that it stands on."
     percent = lambda v: f'{100 * v:.1f} %'
     slots, had = percent(excess['model']), percent(excess['data'])
-    share = f'the most popular group has {had} of interactions and {slots} of slots'
+    size = f'the {excess["top"]:,} most popular of {excess["items"]:,} items'
+    share = f'{size} have {had} of interactions and {slots} of slots'
     if not excess['some']: return f'Leave it: {share}, which is no excess.'
     if not tried: return f'Too popular: {share}. Why, only the scores could tell.'
     w, k = tried['without'], tried['directions']
@@ -209,7 +210,7 @@ def verdict_words(
                        sigma=('σ₁', 'the first direction of the scores'),
                        spread=(many, 'these')).get(
         verdict, ('not popularity, leave it', 'any direction'))
-    left = f'without popularity in {where} it gets {percent(w.get(verdict, w["all"]))}'
+    left = f'without popularity in {where} they get {percent(w.get(verdict, w["all"]))}'
     return f'It is {what}: {share}; {left}.'
 
 # %% ../nbs/51_diagnosis.ipynb #bbd2f14c
@@ -251,7 +252,8 @@ def _diagnosis_lines(d: Diagnosis) -> list[str]:   # up to 30
     c, of = d.content, d.counts
     row = lambda name, cells: f'{name:46}' + ''.join(f'{v:>12}' for v in cells)
     known = lambda v: v if any(x is not None for x in v[1:]) else v[:1]
-    rows = [row(name, map(number_text, known(v))) for name, *v, _ in c['facts']]
+    rows = [row(f"{name:17}{why.partition(';')[0]}", map(number_text, known(v)))
+            for name, *v, why in c['facts']]
     shares = [' '.join(f'{x:.3f}' for x in c['groups'][k]) for k in ('model', 'data')]
     free = f" ({of['rankings']:,} if nothing is hidden)" if 'rankings' in of else ''
     said = (f"{of['lists']:,} lists, {of['distinct']:,} distinct{free}; "
@@ -305,9 +307,9 @@ def _scores_content(scores: Scores, popularity: np.ndarray, n: int) -> dict:
     some = order[np.linspace(0, len(order) - 1, min(2000, len(order))).astype(int)]
     dots = np.stack([np.log1p(popularity[some]), mean[some]], 1).tolist()
     facts = [(name, v, None, None, '') for name, v in rows.items()]
-    angles = {k: v for k, v in rows.items() if 'cos' in k}
-    values = [(n / len(scores.user))**.5 * s for s in f['row-centred']['spectrum']]
-    return dict(facts=facts, alignment=angles, scatter=dots, spectrum=values)
+    sizes = [(n / len(scores.user))**.5 * s for s in f['row-centred']['spectrum']]
+    return dict(facts=facts, scatter=dots, spectrum=sizes,
+                alignment={k: v for k, v in rows.items() if 'cos' in k})
 
 # %% ../nbs/51_diagnosis.ipynb #1477db39
 def _count_notes(c: dict) -> list[str]:
@@ -337,6 +339,9 @@ def _judged(best: Lists, ids, scores: Scores | None, title: tuple, notes) -> Dia
         why = _scores_content(few, l.popularity, len(scores.user))
         content |= why | dict(facts=content['facts'] + why['facts'])
     words = verdict_words(verdict, excess, tried)
+    rare, had = (100 * content['groups'][of][0] for of in ('model', 'data'))
+    if not excess['some'] and rare < had / 2:
+        words += f' But the rarest group has {had:.1f} % and {rare:.1f} % of these.'
     notes = _count_notes(counts) + list(notes)
     content |= dict(title=title[0], subtitle=title[1], verdict=words, notes=notes,
                     origin=provenance())
@@ -391,4 +396,5 @@ def _of_model(trained, given: tuple, k: int, groups: int, sample) -> Diagnosis:
     best = bestsellers(data, check_integer('k', k, 1, data.n_items), groups, sample)
     s, size = trained.scores, f'{data.n_users:,} users × {data.n_items:,} items'
     title = f'{trained.library} on {data.name}', f'{size} × {s.user.shape[1]}, top {k}'
-    return _judged(best, None, s, title, [*trained.notes, *data.notes])
+    notes = misfit_notes(s, data.train), trained.notes, data.notes
+    return _judged(best, None, s, title, [n for some in notes for n in some])

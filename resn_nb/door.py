@@ -193,7 +193,7 @@ def _taken(fair: Debiased, nearest: bool) -> Debiased:
              if fair.asked[k] is not None]
     valid = 'limits that can be kept; --nearest takes the point that exceeds them least'
     there = nearest and fair.nearest is not None
-    check(there, ' and '.join(asked), fair.why, valid)
+    check(there, ' and '.join(asked), 'no correction that surely keeps them', valid)
     return fair.take(fair.nearest)
 
 # %% ../nbs/56_door.ipynb #27891c3c
