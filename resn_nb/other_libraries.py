@@ -290,7 +290,7 @@ def written(
     trained = as_model(t.model)
     s, seen = trained.scores, data.train if t.masks else None
     ask = lambda promised: compared(t.lists(users, k), promised, users, seen)
-    found = dict(before=ask(s))
+    found: dict[str, dict] = dict(before=ask(s))
     for side in ('user', 'item') if trained.write else ():
         for name, term in available_corrections(s, data.popularity, side).items():
             new = term.at(s, term.most / 2)
