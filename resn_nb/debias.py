@@ -133,7 +133,7 @@ def nearest(self: Debiased) -> Point | None:
     return self.trade.nearest
 
 # %% ../nbs/53_debias.ipynb #eabc02ef
-def _finite(p: Point) -> dict:
+def _as_told(p: Point) -> dict:
     "A point as JSON can hold it: None where a ratio has nothing to compare with."
     return {k: None if isinstance(v, float) and not np.isfinite(v) else v
             for k, v in asdict(p).items()}
@@ -144,9 +144,9 @@ def recommender(self: Debiased) -> Recommender:   # made once
     if '_recommender' in self.__dict__: return self.__dict__['_recommender']
     told = dict(direction=self.point.direction, strength=self.point.strength,
                 side=self.asked['side'], met=self.met, why=self.why, asked=self.asked,
-                taken=_finite(self.point), points=[_finite(p) for p in self.points])
-    s, t = self.trained.scores, self.point.strength
-    rec = corrected_recommender(self.base, s, self.correction, t, as_json(told))
+                taken=_as_told(self.point), points=[*map(_as_told, self.points)])
+    of = self.base, self.trained.scores, self.correction, self.point.strength
+    rec = corrected_recommender(*of, as_json(told))
     return self.__dict__.setdefault('_recommender', rec)
 
 # %% ../nbs/53_debias.ipynb #50617856
@@ -195,7 +195,8 @@ def _base_of(model, trained: TrainedModel, data: Interactions, squares) -> Recom
         return made(s.user, s.item, bias=s.bias, least_squares=squares)
     if s.bias is None: return replace(model, data=data)
     base, one = made(s.user, s.item, bias=s.bias), float(model.user_factors[0, -1])
-    own = dict(method=model.method, log=model.log, config=model.config | dict(bias=True))
+    config = model.config | dict(bias=True)
+    own = dict(method=model.method, log=model.log, config=config)
     return replace(base, fold=model.fold and _bias_times(model.fold, 1 / one), **own)
 
 def _bias_times(fold: dict, one: float) -> dict:
@@ -279,9 +280,8 @@ def __repr__(self: Debiased) -> str: return f'Debiased({self.why})'
 # %% ../nbs/53_debias.ipynb #955bbb52
 def _same_scores(a: Scores, b: Scores) -> bool:
     "Equal to the last bit?"
-    pairs = ((a.user, b.user), (a.item, b.item), (a.bias, b.bias))
     equal = lambda x, y: x is y if x is None or y is None else torch.equal(x, y)
-    return a.shape == b.shape and all(equal(x, y) for x, y in pairs)
+    return all(equal(getattr(a, k), getattr(b, k)) for k in ('user', 'item', 'bias'))
 
 # %% ../nbs/53_debias.ipynb #6b831b9e
 @patch
@@ -291,7 +291,7 @@ def apply(self: Debiased,
     """Put the corrected factors into the model, and return it. A second call does
     nothing. A ValueError for another model, and for one that has no place for them."""
     now, side, known = as_model(model), self.asked['side'], self.__dict__
-    done = [self.scores, known.get('_put', self.scores)]
+    done = self.scores, known.get('_put', self.scores)
     there = any(_same_scores(now.scores, s) for s in done)
     if self.correction is None or there: return model
     same = _same_scores(now.scores, self.trained.scores)
