@@ -7,7 +7,7 @@ __all__ = ['corrected_recommender', 'Debiased', 'debias', 'Scores', 'as_model', 
 
 # %% ../nbs/53_debias.ipynb #e630a3fb
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,11 @@ from torch import Tensor
 from .adapters import TrainedModel, as_model, in_model_order
 from .core import COLORS, as_json, check, path_of, use_style
 from .corrections import (
-    CORRECTIONS, Correction, Scores, available_corrections, correction, misfit_notes)
+    CORRECTIONS, Correction, Scores, available_corrections, correction)
 from .data import Interactions
 from .diagnosis import diagnose
-from .dial import Dial, Point, Trade, choose_trade
+from .dial import Point, Trade, choose_trade
+from .fold_in import fold_then
 from .lists import cold_users, topk
 from .recommender import Recommender
 from .report import save_report
@@ -132,17 +133,21 @@ def nearest(self: Debiased) -> Point | None:
     return self.trade.nearest
 
 # %% ../nbs/53_debias.ipynb #eabc02ef
+def _as_told(p: Point) -> dict:
+    "A point as JSON can hold it: None where a ratio has nothing to compare with."
+    return {k: None if isinstance(v, float) and not np.isfinite(v) else v
+            for k, v in asdict(p).items()}
+
 @patch(as_prop=True)
 def recommender(self: Debiased) -> Recommender:   # made once
     "The corrected model as a recommender, with the decision in config['debias']."
     if '_recommender' in self.__dict__: return self.__dict__['_recommender']
     told = dict(direction=self.point.direction, strength=self.point.strength,
                 side=self.asked['side'], met=self.met, why=self.why, asked=self.asked,
-                taken=asdict(self.point), points=[asdict(p) for p in self.points])
-    s, t = self.trained.scores, self.point.strength
-    rec = corrected_recommender(self.base, s, self.correction, t, as_json(told))
-    self.__dict__['_recommender'] = rec
-    return rec
+                taken=_as_told(self.point), points=[*map(_as_told, self.points)])
+    of = self.base, self.trained.scores, self.correction, self.point.strength
+    rec = corrected_recommender(*of, as_json(told))
+    return self.__dict__.setdefault('_recommender', rec)
 
 # %% ../nbs/53_debias.ipynb #50617856
 @patch
@@ -186,10 +191,20 @@ def _terms_on(s: Scores, data: Interactions, side: str, direction) -> dict:
 
 def _base_of(model, trained: TrainedModel, data: Interactions, squares) -> Recommender:
     "The model as it is: its own recommender, where it is one, else one of its factors."
-    s = trained.scores
-    if isinstance(model, Recommender) and model.user_factors.shape == s.user.shape:
-        return replace(model, data=data)
-    return Recommender.from_factors(s.user, s.item, data, s.bias, least_squares=squares)
+    s, made = trained.scores, partial(Recommender.from_factors, log=data)
+    if not isinstance(model, Recommender):
+        return made(s.user, s.item, bias=s.bias, least_squares=squares)
+    if s.bias is None: return replace(model, data=data)
+    base, one = made(s.user, s.item, bias=s.bias), float(model.user_factors[0, -1])
+    config = model.config | dict(bias=True)
+    own = dict(method=model.method, log=model.log, config=config)
+    return replace(base, fold=model.fold and _bias_times(model.fold, 1 / one), **own)
+
+def _bias_times(fold: dict, one: float) -> dict:
+    "A fold with the users' last column, that of a bias, times a number."
+    columns = torch.eye(fold['transform'].shape[1], dtype=torch.float64)
+    columns[-1, -1] = one
+    return fold if one == 1 else fold_then(fold, columns)
 
 # %% ../nbs/53_debias.ipynb #f2251528
 def debias(
@@ -243,9 +258,8 @@ def _trade_rows(fair: Debiased) -> list[str]:
     p, plain, k = fair.point, fair.points[0], fair.asked['k']
     row = lambda name, *cells: f'{name:18}' + ''.join(f'{c:>11}' for c in cells)
     percent = lambda v: f'{0 - 100 * v:+.1f} %'.replace('-', '−')
-    three = plain.popular_ratio, p.popular_ratio, p.popular_high
     digits, shares = '{:.3f}'.format, zip(plain.group_shares, p.group_shares)
-    popular = map(digits, three)
+    popular = map(digits, (plain.popular_ratio, p.popular_ratio, p.popular_high))
     groups = [row(f'  group {j}', *map(digits, x)) for j, x in enumerate(shares, 1)]
     return [row('', 'before', 'after', 'at worst'), row(f'popular ratio@{k}', *popular),
             row(f'NDCG@{k}', f'{plain.ndcg:.4f}', f'{p.ndcg:.4f}'),
@@ -269,9 +283,8 @@ def __repr__(self: Debiased) -> str: return f'Debiased({self.why})'
 # %% ../nbs/53_debias.ipynb #955bbb52
 def _same_scores(a: Scores, b: Scores) -> bool:
     "Equal to the last bit?"
-    pairs = ((a.user, b.user), (a.item, b.item), (a.bias, b.bias))
     equal = lambda x, y: x is y if x is None or y is None else torch.equal(x, y)
-    return a.shape == b.shape and all(equal(x, y) for x, y in pairs)
+    return all(equal(getattr(a, k), getattr(b, k)) for k in ('user', 'item', 'bias'))
 
 # %% ../nbs/53_debias.ipynb #6b831b9e
 @patch
@@ -281,15 +294,19 @@ def apply(self: Debiased,
     """Put the corrected factors into the model, and return it. A second call does
     nothing. A ValueError for another model, and for one that has no place for them."""
     now, side, known = as_model(model), self.asked['side'], self.__dict__
-    done = [self.scores, known.get('_put', self.scores)]
+    done = self.scores, known.get('_put', self.scores)
     there = any(_same_scores(now.scores, s) for s in done)
     if self.correction is None or there: return model
     same = _same_scores(now.scores, self.trained.scores)
     check(same, 'model', 'other factors', 'the model that was debiased, as it was then')
     valid = f'a model that can be written to; serve `recommender`: {now.library} cannot'
     check(now.write is not None, 'model', now.library, valid)
-    T, s = self.transform, self.shift
+    T, s, ours, one = self.transform, self.shift, isinstance(model, Recommender), 1.
+    if ours and now.scores.bias is not None: one = float(model.user_factors[0, -1])
     now.write(self.scores, side, lambda u: (u.double() @ T + s).to(u.dtype))
+    if ours:   # newcomers as well
+        fold = _bias_times(self.recommender.serving(), one)
+        model.config, model.fold = self.recommender.config, fold
     known['_put'] = as_model(model).scores   # rounded, or rescaled
     return model
 

@@ -387,9 +387,10 @@ def place_in(
     x,     # array or tensor of the caller
 ) -> Callable[[Tensor], None] | None:   # None: it cannot be written to
     "A function that copies a tensor into `x`, with its type and shape."
-    if torch.is_tensor(x): return partial(_copy_into_tensor, x)
-    if not isinstance(x, np.ndarray) or not x.flags.writeable: return None
-    return partial(_copy_into_array, x)
+    tensor, array = torch.is_tensor(x), isinstance(x, np.ndarray)
+    if tensor and x.is_floating_point(): return partial(_copy_into_tensor, x)
+    real = array and x.dtype.kind == 'f'   # integers would be cut off
+    return partial(_copy_into_array, x) if real and x.flags.writeable else None
 
 @torch.no_grad()
 def _copy_into_tensor(x: Tensor, new: Tensor) -> None:
