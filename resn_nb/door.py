@@ -170,8 +170,9 @@ def _columns(**options) -> dict:
 def _with_valid(x: Interactions, valid: str | None, seed: int) -> tuple:
     "The log with something to choose by; what has to be said of it."
     if valid is not None or x.valid is not None and x.valid.nnz > 0: return x, ''
-    said = (f'without --valid a tenth of the log is held out at random (seed {seed}); '
-            'the model has learned it, so no limit is promised for new interactions')
+    said = (f'NO PROMISE: without --valid a tenth of the log judges (seed {seed}); '
+            'the model has learned it, so the price looks too low and no limit is kept '
+            'for new interactions')
     return x.hold_out(.1, seed), said
 
 # %% ../nbs/56_door.ipynb #566b7f2d
@@ -241,7 +242,7 @@ def resn_debias(
     limits = dict(max_popular=max_popular, max_loss=max_loss, confidence=confidence)
     asked = dict(side=side, direction=names, k=k, groups=groups, seed=seed)
     fair = debias(trained, x, valid=new, **limits, **asked, say=False)
-    print('\n'.join(filter(None, (str(fair), said))), flush=True)
+    print('\n'.join(filter(None, (said, str(fair)))), flush=True)
     fair = _taken(fair, nearest)
     if dir: fair.save(dir, force); _save_arrays(fair, dir); print(f'model: {dir}')
     if html: print(f'report: {fair.save(html)}')
