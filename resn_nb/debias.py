@@ -18,10 +18,10 @@ from torch import Tensor
 from .adapters import TrainedModel, as_model, in_model_order
 from .core import COLORS, as_json, check, path_of, use_style
 from .corrections import (
-    CORRECTIONS, Correction, Scores, available_corrections, correction)
+    CORRECTIONS, Correction, Scores, available_corrections, correction, misfit_notes)
 from .data import Interactions
 from .diagnosis import diagnose
-from .dial import Point, Trade, choose_trade
+from .dial import Dial, Point, Trade, choose_trade
 from .fold_in import fold_then
 from .lists import cold_users, topk
 from .recommender import Recommender
