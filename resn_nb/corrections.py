@@ -68,12 +68,21 @@ def shape(self: Scores) -> tuple[int, int]:
 
 # %% ../nbs/25_corrections.ipynb #79f2ef02
 @patch
-def as_pair(self: Scores) -> tuple[Tensor, Tensor]:   # (n, d or d + 1), (m, d or d + 1)
+def as_pair(self: Scores,
+    weight: float = 1.,   # of the bias, in the users' last column
+) -> tuple[Tensor, Tensor]:   # (n, d or d + 1), (m, d or d + 1)
     "Factors whose inner products are the scores: a bias becomes a column."
     if self.bias is None: return self.user, self.item
-    ones = self.user.new_ones(len(self.user), 1)
+    column = self.user.new_full((len(self.user), 1), weight)
     columns = torch.cat([self.item, self.bias[:, None]], 1)
-    return torch.cat([self.user, ones], 1), columns
+    return torch.cat([self.user, column], 1), columns
+
+@patch
+def equals(self: Scores, other: Scores) -> bool:
+    "Are the tables equal to the last bit?"
+    equal = lambda x, y: x is y if x is None or y is None else torch.equal(x, y)
+    own = (self.user, other.user), (self.item, other.item), (self.bias, other.bias)
+    return all(equal(*pair) for pair in own)
 
 # %% ../nbs/25_corrections.ipynb #3ec8b03a
 @patch

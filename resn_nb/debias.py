@@ -42,13 +42,6 @@ def _wide_map(term: Correction, t: float, s: Scores, bias_after: bool) -> tuple:
     T = torch.cat([torch.cat([T, shift[None]]), column], 1)
     return T, torch.zeros(d + 1, dtype=torch.float64)
 
-def _vectors(after: Scores, weight: float) -> tuple[Tensor, Tensor | None]:
-    "Users' vectors with the weight of the bias as last column; the items' likewise."
-    if after.bias is None: return after.user, after.item
-    w = after.user.new_full((len(after.user), 1), weight)
-    items = torch.cat([after.item, after.bias[:, None]], 1)
-    return torch.cat([after.user, w], 1), items
-
 # %% ../nbs/53_debias.ipynb #ffaa2201
 def corrected_recommender(
     base: Recommender,         # of the model before
@@ -63,7 +56,7 @@ def corrected_recommender(
     T, shift = _wide_map(term, t, s, after.bias is not None)
     # on the users' side what is served stays: V, and b itself
     kept = replace(after, bias=s.bias) if user else after
-    U, V = _vectors(kept, term.bias_weight(t))
+    U, V = kept.as_pair(term.bias_weight(t))
     told = dict(debias=told, bias=after.bias is not None)
     rec = base.corrected(T, shift, V.float(), **told)
     return replace(rec, user_factors=U.float())
@@ -280,12 +273,6 @@ def __str__(self: Debiased) -> str:
 @patch
 def __repr__(self: Debiased) -> str: return f'Debiased({self.why})'
 
-# %% ../nbs/53_debias.ipynb #955bbb52
-def _same_scores(a: Scores, b: Scores) -> bool:
-    "Equal to the last bit?"
-    equal = lambda x, y: x is y if x is None or y is None else torch.equal(x, y)
-    return all(equal(getattr(a, k), getattr(b, k)) for k in ('user', 'item', 'bias'))
-
 # %% ../nbs/53_debias.ipynb #6b831b9e
 @patch
 def apply(self: Debiased,
@@ -295,9 +282,9 @@ def apply(self: Debiased,
     nothing. A ValueError for another model, and for one that has no place for them."""
     now, side, known = as_model(model), self.asked['side'], self.__dict__
     done = self.scores, known.get('_put', self.scores)
-    there = any(_same_scores(now.scores, s) for s in done)
+    there = any(now.scores.equals(s) for s in done)
     if self.correction is None or there: return model
-    same = _same_scores(now.scores, self.trained.scores)
+    same = now.scores.equals(self.trained.scores)
     check(same, 'model', 'other factors', 'the model that was debiased, as it was then')
     valid = f'a model that can be written to; serve `recommender`: {now.library} cannot'
     check(now.write is not None, 'model', now.library, valid)
