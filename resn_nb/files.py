@@ -389,7 +389,7 @@ def write_index(
     full = dir.exists() and any(dir.iterdir())
     check(not full, 'dir', str(dir), 'a new or empty folder', FileExistsError)
     what = 'the cosine of their factors' if cosine else 'the score'
-    if bias: what += '; the last column is the item bias, for users 1'
+    if bias: what += '; the last column is the item bias, for users its weight'
     for k, X in pair.items():
         if cosine: X = torch.nn.functional.normalize(X.double())
         with write_beside(dir/f'{k}.npy') as tmp, open(tmp, 'wb') as f:
