@@ -21,7 +21,7 @@ from .corrections import (
     CORRECTIONS, Correction, Scores, available_corrections, correction, misfit_notes)
 from .data import Interactions
 from .diagnosis import diagnose
-from .dial import Dial, Point, Trade, choose_trade
+from .dial import STRENGTHS, Dial, Point, Trade, choose_trade
 from .fold_in import fold_then
 from .lists import cold_users, topk
 from .recommender import Recommender
@@ -187,6 +187,8 @@ def _base_of(model, trained: TrainedModel, data: Interactions, squares) -> Recom
     s, made = trained.scores, partial(Recommender.from_factors, log=data)
     if not isinstance(model, Recommender):
         return made(s.user, s.item, bias=s.bias, least_squares=squares)
+    valid = 'None: a recommender knows how it was trained'
+    check(squares is None, 'least_squares', squares, valid)
     if s.bias is None: return replace(model, data=data)
     base, one = made(s.user, s.item, bias=s.bias), float(model.user_factors[0, -1])
     config = model.config | dict(bias=True)
@@ -358,7 +360,7 @@ def _even_points(fair: Debiased, term: Correction) -> list[Point]:
     "Points from none to all of the term: a search leaves gaps in a slider's way."
     asked = [fair.asked[k] for k in ('k', 'groups', 'confidence', 'seed', 'sample')]
     dial = Dial(fair.trained.scores, fair.data, [term], *asked)
-    return dial.judged([(term.name, step) for step in range(7, 64, 7)])
+    return dial.judged([(term.name, s) for s in range(7, STRENGTHS + 1, 7)])
 
 def _dial_content(fair: Debiased) -> dict:
     "What a report shows of the dial: of what is taken, is nearest, or was tried first."

@@ -105,6 +105,7 @@ def from_factors(cls: Recommender,
         check(len(b) == len(V), 'bias', f'{len(b)} numbers', valid)
         U, V = torch.cat([U, torch.ones(len(U), 1)], 1), torch.cat([V, b], 1)
     if least_squares is not None:
+        check(bias is None, 'least_squares', 'given beside a bias', 'one of the two')
         config |= dict(solver='als', als_options=_squares_of(least_squares))
     return cls(U, V, x, config, [])
 
@@ -129,11 +130,10 @@ def _squares_of(options: dict) -> dict:
 def serving(self: Recommender) -> dict[str, Tensor]:   # a fold, see `resn_nb.fold_in`
     "How to serve those who come later; it is computed once."
     if self.fold is not None: return self.fold
-    of = self.user_factors, self.item_factors, self.data
+    of = U, V, x = self.user_factors, self.item_factors, self.data
     cached = self.__dict__.get('_served')
     if cached and all(a is b for a, b in zip(cached[0], of)): return cached[1]
-    U, V, C = self.user_factors, self.item_factors, self.data.train
-    squares = _least_squares(self)
+    C, squares = x.train, _least_squares(self)
     fold = learned_fold(U, V, C) if squares is None else solved_fold(U, V, C, **squares)
     self.__dict__['_served'] = of, fold
     return fold
@@ -199,10 +199,9 @@ def to_parquet(self: Recommender,
     **options,       # exclude, candidates, cold, exclude_seen: see `recommend`
 ) -> Path:           # it
     "Lists as a parquet file, written in blocks of users. Raises as `recommend`."
-    path, x = path_of(path), self.data
-    how = f"{path}: writing parquet needs pyarrow: pip install 'resn_nb[parquet]'"
+    path, x, install = path_of(path), self.data, "pip install 'resn_nb[parquet]'"
     try: import pyarrow as pa, pyarrow.parquet as pq
-    except ImportError as e: raise ImportError(how) from e
+    except ImportError as e: raise ImportError(f'parquet needs pyarrow: {install}') from e
     of = lambda labels: pa.int64() if labels is None else pa.array(labels).type
     schema = pa.schema([('user', of(x.users)), ('item', of(x.items)),
                         ('score', pa.float32()), ('rank', pa.int32())])
@@ -224,6 +223,7 @@ def export_index(self: Recommender,
     choose(dict(inner=0, cosine=1), measure, 'measure')
     pair = dict(users=self.user_factors, items=self.item_factors)
     options = measure == 'cosine', bool(self.config.get('bias'))
+    check(not all(options), 'measure', 'cosine for a model with a bias', 'inner')
     return write_index(folder_path(dir, 'dir'), pair, self.data, *options)
 
 # %% ../nbs/41_recommender.ipynb #6436a367

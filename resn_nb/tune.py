@@ -15,7 +15,7 @@ from pathlib import Path
 from resn_nb.core import (
     as_json, check, check_integer, check_number, choose, load_json, progress, save_json)
 from resn_nb.corrections import Scores
-from resn_nb.dial import Dial, Point, _keeps, _picked
+from resn_nb.dial import STRENGTHS, Dial, Point, keeps_limits, picked_point
 from resn_nb.files import folder_path
 from resn_nb.interactions import Interactions
 from resn_nb.methods import GRIDS, METHODS, Method
@@ -177,9 +177,7 @@ def _points_for(s: _Search, rows: list, plain: dict, confidence: float) -> list[
     for i, r in enumerate(rows):
         rec, users = _model_of(s, r), dial.panel.users
         dial.terms[str(i)] = _Instead(rec.user_factors[users], rec.item_factors)
-    return dial.judged([('none', 0), *((name, _WHOLE) for name in dial.terms)])
-
-_WHOLE = 63   # the dial's last step: `most`
+    return dial.judged([('none', 0), *((name, STRENGTHS) for name in dial.terms)])
 
 # %% ../nbs/55_tune.ipynb #3c8f53d8
 def _choice(rows: list[dict], plain: dict, points: list[Point], metric: str,
@@ -188,10 +186,10 @@ def _choice(rows: list[dict], plain: dict, points: list[Point], metric: str,
     if limits == (None, None):
         best = max([plain, *rows], key=lambda r: r[metric])
         return best, True, f'{best["method"]}: the highest {metric} on validation'
-    as_it_is = _keeps(points[0], *limits)
+    as_it_is = keeps_limits(points[0], *limits)
     if limits[0] is not None and as_it_is:
         return plain, True, 'plain keeps the limits as it is'
-    picked = _picked(points, *limits)
+    picked = picked_point(points, *limits)
     if picked is None:
         return plain, as_it_is, 'no trial surely keeps the limits: plain'
     row, at = rows[int(picked.direction)], points[0]
