@@ -201,7 +201,7 @@ def to_parquet(self: Recommender,
     "Lists as a parquet file, written in blocks of users. Raises as `recommend`."
     path, x, install = path_of(path), self.data, "pip install 'resn_nb[parquet]'"
     try: import pyarrow as pa, pyarrow.parquet as pq
-    except ImportError as e: raise ImportError(f'parquet needs pyarrow: {install}') from e
+    except ImportError as e: raise ImportError(f'needs pyarrow: {install}') from e
     of = lambda labels: pa.int64() if labels is None else pa.array(labels).type
     schema = pa.schema([('user', of(x.users)), ('item', of(x.items)),
                         ('score', pa.float32()), ('rank', pa.int32())])
