@@ -20,7 +20,7 @@ WIDE, WIDE_SHARE = 100, .01   # columns, and the share of exported lines that ma
 CELL = 12            # median lines of an exported cell
 DOCUMENTED = .95     # share of public parameters with a comment
 GENERATED = '_modidx', '__init__'
-TOUR = 10            # pages below this number export nothing and may show the whole package, if they export nothing
+TOUR = 100            # pages below this number export nothing and may show the whole package, if they export nothing
 
 exported = re.compile(r'^#\|\s*(exports?|exporti)\b[ \t]*(\w*)', re.M)
 home = re.compile(r'^#\|\s*default_exp\s+(\w+)', re.M)
@@ -52,14 +52,14 @@ def parsed(source):
 
 class Rooms:
     def __init__(self):
-        self.pages = sorted((ROOT/'nbs').glob('[0-9][0-9]_*.ipynb'))
+        self.pages = sorted((ROOT/'nbs').glob('[0-9][0-9][0-9]_*.ipynb'))
         self.cells = {p: code_cells(p) for p in self.pages}
         self.number, self.page, self.wrong = {}, {}, []
         for p, cells in self.cells.items():
             names = [m for s in cells for m in home.findall(s)]
             others = [m[1] for s in cells for m in exported.findall(s) if m[1] and m[1] not in names]
             if len(names) > 1 or others: self.wrong.append(f'{p.name}: exports {names + others}, right is one module or none')
-            if names: self.number[names[0]], self.page[names[0]] = int(p.name[:2]), p
+            if names: self.number[names[0]], self.page[names[0]] = int(p.name[:3]), p
         self.source = {m: (ROOT/PACKAGE/f'{m}.py').read_text(encoding='utf-8') for m in self.number}
         self.tree = {m: ast.parse(s) for m, s in self.source.items()}
         self.classes = {c.name: c for t in self.tree.values() for c in t.body if isinstance(c, ast.ClassDef)}
@@ -69,7 +69,7 @@ class Rooms:
         for f in sorted((ROOT/PACKAGE).glob('*.py')):
             if f.stem not in GENERATED and f.stem not in self.number: yield f'{PACKAGE}/{f.name}: no page exports it'
         seen = defaultdict(list)
-        for p in self.pages: seen[p.name[:2]].append(p.name)
+        for p in self.pages: seen[p.name[:3]].append(p.name)
         yield from (f'number {n} stands for {" and ".join(ps)}' for n, ps in seen.items() if len(ps) > 1)
 
     def order(self):
@@ -77,14 +77,14 @@ class Rooms:
         for m, tree in self.tree.items():
             for other in sorted(set(imports(tree, self.number))):
                 if other in self.number and self.number[other] >= self.number[m]:
-                    yield f'{m} ({self.number[m]:02}) imports {other} ({self.number[other]:02}), a later number'
+                    yield f'{m} ({self.number[m]:03}) imports {other} ({self.number[other]:03}), a later number'
         for p, cells in self.cells.items():
-            here = int(p.name[:2])
+            here = int(p.name[:3])
             if here < TOUR and p not in self.page.values(): continue
             trees = filter(None, (parsed(s) for s in cells if not exported.search(s)))
             for other in sorted({x for t in trees for x in imports(t, self.number)}):
                 if self.number.get(other, 0) > here:
-                    yield f'{p.name} imports {other} ({self.number[other]:02}), a later number'
+                    yield f'{p.name} imports {other} ({self.number[other]:03}), a later number'
 
     def sizes(self):
         for m, s in self.source.items():
@@ -155,7 +155,7 @@ class Rooms:
         for m in sorted(self.number, key=self.number.get):
             cells, (have, every) = list(self.export_cells(m)), self.parameters(m)
             wide = sum(x[0] == m for x in self.long)
-            print(f'{self.number[m]:02} {m:16} {len(self.source[m].splitlines()):5} {len(cells):4} '
+            print(f'{self.number[m]:03} {m:16} {len(self.source[m].splitlines()):5} {len(cells):4} '
                   f'{median(cells):5} {wide:4} {have}/{every}')
         print('\nlongest exported cells')
         for n, m, name in sorted(self.long_cells(), reverse=True)[:10]: print(f'{n:4} {self.page[m].stem:22} {name}')
