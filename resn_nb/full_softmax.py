@@ -72,7 +72,8 @@ class _Tiles:
         The tiles hold e^(s−shift) then; without a `shift` it is each row's maximum."""
         tiles, Z, A = range(len(self.v)), 0., torch.zeros_like(self.u)
         known = shift is not None
-        if not known: shift = torch.stack([self.score(j).amax(1) for j in tiles]).amax(0)
+        if not known: shift = torch.stack([self.score(j).amax(1) for j in tiles])
+        if not known: shift = shift.amax(0)
         for j in tiles:
             S = self.score(j) if known else self.S[j]
             E = S.sub_(shift[:, None]).exp_()
