@@ -25,7 +25,7 @@ from .files import switch_of
 from .losses import LOSSES
 
 # %% ../nbs/480_plan.ipynb #a29dab46
-from .frame import takes_loss
+from .frame import losses_of, takes_loss
 from .methods import METHODS, Method, closed_form, make_method, options_of
 from .methods import recorded_options
 from .metrics import cold_users
@@ -348,10 +348,11 @@ def plan_run(
     return Plan(c, build, chosen, base, record, given['als'])
 
 # %% ../nbs/480_plan.ipynb #a84dab63
-def _record_of(c: Config, method: Method, given: dict) -> dict:
+def _record_of(c: Config, method: Method, base, given: dict) -> dict:
     "What is stored of a plan."
     own = dict(model_options=given['model'], method_options=recorded_options(method))
     record = asdict(c) | own
+    if isinstance(base, Loss): record['loss_options'] = asdict(base)
     return record | (dict(als_options=given['als']) if given['als'] else {})
 
 # %% ../nbs/480_plan.ipynb #67467da1
