@@ -8,6 +8,7 @@ __all__ = ['RERANKERS', 'RERANK_GRIDS', 'top_candidates', 'relevance', 'rerank',
 
 # %% ../nbs/412_rerankers.ipynb #89846dec
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import scipy.sparse as sp
@@ -106,8 +107,12 @@ def rerank(
     1 … N, a strength outside [0, 1], no history where one is needed."""
     f = choose(RERANKERS, name, 'name')
     ids, s, r, h = _checked(candidates, scores, popularity, k, strength, history)
-    s = s.masked_fill(ids < 0, -torch.inf)
-    return f(ids, s, r, k, strength, history=h, **options)
+    s, lists = s.masked_fill(ids < 0, -torch.inf), []
+    for a in range(0, len(ids), 512):                # what a block needs stays small
+        at = slice(a, a + 512)
+        part = None if h is None else h[at]
+        lists.append(f(ids[at], s[at], r, k, strength, history=part, **options))
+    return torch.cat(lists) if lists else ids[:, :k]
 
 # %% ../nbs/412_rerankers.ipynb #30517c5f
 def popularity_kinds(r: Tensor, heads: tuple[float, ...]) -> Tensor:   # (m,) int64
@@ -184,6 +189,18 @@ def failure_probability(
     return float(1 - alive.sum())
 
 # %% ../nbs/412_rerankers.ipynb #1415cb1b
+@cache
+def _corrected_table(k: int, p: float, alpha: float) -> tuple[int, ...]:
+    "`fair_table`, found once."
+    low, high = 0., alpha
+    if failure_probability(_least_counts(k, p, high), p) <= alpha: low = high
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        fits = failure_probability(_least_counts(k, p, middle), p) <= alpha
+        low, high = (middle, high) if fits else (low, middle)
+    return *_least_counts(k, p, low),
+
+# %% ../nbs/412_rerankers.ipynb #3ed7d050
 def fair_table(
     k: int,               # places
     p: float,             # least share of tail items, in [0, 1]
@@ -193,13 +210,7 @@ def fair_table(
     check_integer('k', k, 1), check_number('p', p, 0, 1)
     check_number('alpha', alpha, 0, 1, open=True)
     if p == 1: return np.arange(1, k + 1)
-    low, high = 0., alpha
-    if failure_probability(_least_counts(k, p, high), p) <= alpha: low = high
-    while high - low > 1e-9:
-        middle = (low + high) / 2
-        fits = failure_probability(_least_counts(k, p, middle), p) <= alpha
-        low, high = (middle, high) if fits else (low, middle)
-    return _least_counts(k, p, low)
+    return np.array(_corrected_table(k, float(p), float(alpha)))
 
 # %% ../nbs/412_rerankers.ipynb #0b22b0ca
 RERANK_GRIDS['fair'] = 0., .1, .2, .3, .4, .5, .6, .7, .8, .9
@@ -224,7 +235,7 @@ def _likeness(ids: Tensor, r: Tensor, items: Tensor | None):
         return lambda best: 1 - (x - x.gather(1, best)).abs() / span
     X = torch.nn.functional.normalize(items.float(), dim=1)[ids.clamp(min=0)]
     one = lambda best: X.gather(1, best[..., None].expand(-1, 1, X.shape[2]))
-    return lambda best: (X * one(best)).sum(2).double()
+    return lambda best: torch.bmm(X, one(best).mT)[..., 0].double()
 
 # %% ../nbs/412_rerankers.ipynb #5a6cc661
 RERANK_GRIDS['mmr'] = 0., .1, .2, .3, .4, .5, .6, .7, .8, .9
