@@ -4,11 +4,8 @@
 
 # %% auto #0
 __all__ = ['SHARES', 'BEYOND', 'POWERS', 'OPPONENTS', 'TOP', 'RULE_SHARES', 'check_model', 'score_block', 'mean_scores',
-           'ItemChange', 'Changed', 'Family', 'opponent', 'opponents', 'top_directions', 'shrink_family',
-           'shrink_top_family', 'shrink_centred_family', 'users_centred_family', 'item_bias_family', 'caught_slope',
-           'minus_log_family', 'minus_count_family', 'divide_family', 'positive_scores', 'pda_family',
-           'projection_family', 'normalised_family', 'popular_direction', 'ppd_family', 'popularity_span',
-           'subspace_family', 'rule_strength', 'rule_family', 'caught']
+           'ItemChange', 'Changed', 'Family', 'opponent', 'opponents', 'top_directions', 'caught_slope',
+           'positive_scores', 'popular_direction', 'score_spread', 'popularity_span', 'rule_strength', 'caught']
 
 # %% ../nbs/380_after_training.ipynb #294ad9d2
 from collections.abc import Callable
@@ -23,13 +20,10 @@ from .corrections import (
     NothingToTake, Scores, _item_counts, _log_popularity, _refuse_empty, correction)
 
 # %% ../nbs/380_after_training.ipynb #437a462b
-def _is_row_model(model) -> bool:
-    return hasattr(model, 'score_rows') and hasattr(model, 'shape')
-
 def check_model(model) -> None:
     "Refuse, with a TypeError, what is neither `Scores` nor a row model."
-    found = type(model).__name__
-    fits = isinstance(model, Scores) or _is_row_model(model)
+    found, rows = type(model).__name__, hasattr(model, 'score_rows')
+    fits = isinstance(model, Scores) or rows and hasattr(model, 'shape')
     valid = '`Scores` or an object with .shape and .score_rows(users)'
     check(fits, 'model', found, valid, TypeError)
 
@@ -44,18 +38,19 @@ def score_block(
     if isinstance(model, Scores):
         S = model.user[users] @ model.item.T
         return S if model.bias is None else S + model.bias
-    S, wanted = model.score_rows(users), (len(users), model.shape[1])
+    S, wanted = model.score_rows(users.numpy()), (len(users), model.shape[1])
     found = tuple(S.shape) if torch.is_tensor(S) else type(S).__name__
     check(found == wanted, 'model', f'rows of {found}', f'a tensor of shape {wanted}')
     return S
 
 # %% ../nbs/380_after_training.ipynb #766ac824
-def _blocks(model, entries: int = 1 << 23):
-    "Blocks of all users' scores, (b, m) float64, some 64 MB each."
+def _blocks(model, entries: int = 1 << 23, centred: bool = False):
+    "Blocks of all users' scores, (b, m) float64, some 64 MB each; rows centred?"
     n, m = model.shape
     rows = max(1, entries // m)
     for a in range(0, n, rows):
-        yield score_block(model, torch.arange(a, min(a + rows, n))).double()
+        S = score_block(model, torch.arange(a, min(a + rows, n))).double()
+        yield S - S.mean(1, keepdim=True) if centred else S
 
 def mean_scores(model) -> Tensor:   # (m,), float64
     "Each item's score, averaged over the users: what a model believes of popularity."
@@ -171,12 +166,6 @@ def _correction_family(name: str, model: Scores, r: Tensor, term: str,
     c = replace(c, most=max(grid))
     return Family(name, model, grid, lambda t: c.at(model, t))
 
-# %% ../nbs/380_after_training.ipynb #9d1d9c3c
-def _gram_times(S: Tensor, Q: Tensor, centred: bool) -> Tensor:
-    "Sᵀ S Q of a block, its rows centred if so wished."
-    if centred: S = S - S.mean(1, keepdim=True)
-    return S.T @ (S @ Q)
-
 # %% ../nbs/380_after_training.ipynb #07c7a105
 def top_directions(
     model,                # `Scores` or a row model, n × m
@@ -192,17 +181,14 @@ def top_directions(
     k = check_integer('k', k, 1, min(n, m))
     g = torch.Generator().manual_seed(0)
     many = min(m, n, k + 8)
-    Q, last = torch.randn(m, many, generator=g, dtype=torch.float64), None
+    Q, last = torch.randn(m, many, generator=g, dtype=torch.float64), torch.inf
     for _ in range(check_integer('passes', passes, 1)):
         Q = torch.linalg.qr(Q).Q
-        X = sum(_gram_times(S, Q, centred) for S in _blocks(model))
+        X = sum(S.T @ (S @ Q) for S in _blocks(model, centred=centred))
         P, s, Rt = torch.linalg.svd(Q.T @ X)
-        Q, done = X @ Rt.T, last is not None and bool(
-            ((s - last).abs()[:k] <= tol * s[0]).all())
-        last = s
-        if done: break
-    kept = s[:k] > 1e-12 * s[0] if s[0] > 0 else s[:k] > 0
-    return torch.linalg.qr(Q).Q[:, :k][:, kept]
+        Q, change, last = X @ Rt.T, (s - last)[:k].abs(), s
+        if (change <= tol * s[0]).all(): break
+    return torch.linalg.qr(Q).Q[:, :k][:, s[:k] > 1e-12 * s[0]]
 
 # %% ../nbs/380_after_training.ipynb #fb88c166
 def _direction_family(name: str, model, Q: Tensor, grid: tuple = SHARES) -> Family:
@@ -210,36 +196,35 @@ def _direction_family(name: str, model, Q: Tensor, grid: tuple = SHARES) -> Fami
     _refuse_empty(Q.shape[1] > 0, 'model', 'scores that are zero', 'scores that differ')
     return Family(name, model, grid, lambda t: ItemChange(Q, t * Q).of(model))
 
-@register(OPPONENTS, 'shrink')
-def shrink_family(model, r: Tensor) -> Family:
-    "σ₁ times 1 − t: `shrink` (effect 1 of Lin et al., WSDM 2025)."
-    if isinstance(model, Scores):
-        return _correction_family('shrink', model, r, 'sigma')
-    return _direction_family('shrink', model, top_directions(model))
-
-# %% ../nbs/380_after_training.ipynb #b9801ed8
-TOP = 4    # directions of `shrink_top`
-
-@register(OPPONENTS, 'shrink_top')
-def shrink_top_family(model, r: Tensor) -> Family:
-    "σ₁ … σ₄ times 1 − t, or as many as there are."
-    k = min(TOP, *model.shape)
+def _shrink_family(name: str, model, r: Tensor, term: str, k: int = 1) -> Family:
     if isinstance(model, Scores):
         k = min(k, model.item.shape[1])
-        return _correction_family('shrink_top', model, r, 'sigma', top=k)
-    return _direction_family('shrink_top', model, top_directions(model, k))
+        return _correction_family(name, model, r, term, SHARES, k)
+    k = min(k, *model.shape)
+    Q = top_directions(model, k, term == 'sigma_centred')
+    return _direction_family(name, model, Q)
 
-# %% ../nbs/380_after_training.ipynb #bef979e4
+# %% ../nbs/380_after_training.ipynb #8195ec9e
+TOP = 4    # directions of `shrink_top`
+
+@register(OPPONENTS, 'shrink')
+def _shrink(model, r: Tensor) -> Family:
+    "σ₁ times 1 − t: `shrink` (effect 1 of Lin et al., WSDM 2025)."
+    return _shrink_family('shrink', model, r, 'sigma')
+
+@register(OPPONENTS, 'shrink_top')
+def _shrink_top(model, r: Tensor) -> Family:
+    "σ₁ … σ₄ times 1 − t, or as many as there are."
+    return _shrink_family('shrink_top', model, r, 'sigma', TOP)
+
 @register(OPPONENTS, 'shrink_centred')
-def shrink_centred_family(model, r: Tensor) -> Family:
+def _shrink_centred(model, r: Tensor) -> Family:
     "σ₁ of the row-centred scores times 1 − t."
-    if isinstance(model, Scores):
-        return _correction_family('shrink_centred', model, r, 'sigma_centred')
-    return _direction_family('shrink_centred', model, top_directions(model, 1, True))
+    return _shrink_family('shrink_centred', model, r, 'sigma_centred')
 
 # %% ../nbs/380_after_training.ipynb #aa31c381
 @register(OPPONENTS, 'users_centred')
-def users_centred_family(model, r: Tensor) -> Family:
+def _users_centred(model, r: Tensor) -> Family:
     "− t 1 s̄ᵀ: the share t of what all users have in common (arXiv 2606.21275)."
     if isinstance(model, Scores):
         return _correction_family('users_centred', model, r, 'predicted', BEYOND)
@@ -249,7 +234,7 @@ def users_centred_family(model, r: Tensor) -> Family:
     return Family('users_centred', model, BEYOND, make)
 
 @register(OPPONENTS, 'item_bias')
-def item_bias_family(model, r: Tensor) -> Family:
+def _item_bias(model, r: Tensor) -> Family:
     "− t 1 bᵀ: the item bias of factors that have one."
     _needs_factors(model, 'item_bias')
     return _correction_family('item_bias', model, r, 'bias', BEYOND)
@@ -274,18 +259,18 @@ def _offset_family(name: str, model, x: Tensor) -> Family:
 
 # %% ../nbs/380_after_training.ipynb #30479520
 @register(OPPONENTS, 'minus_log')
-def minus_log_family(model, r: Tensor) -> Family:
+def _minus_log(model, r: Tensor) -> Family:
     "− c log(1 + r) (logit adjustment after training, Menon et al., ICLR 2021)."
     return _offset_family('minus_log', model, r.log1p())
 
 @register(OPPONENTS, 'minus_count')
-def minus_count_family(model, r: Tensor) -> Family:
+def _minus_count(model, r: Tensor) -> Family:
     "− c r: the bestseller list, subtracted."
     return _offset_family('minus_count', model, r)
 
 # %% ../nbs/380_after_training.ipynb #75479602
 @register(OPPONENTS, 'divide')
-def divide_family(model, r: Tensor) -> Family:
+def _divide(model, r: Tensor) -> Family:
     "S / (1 + r)ᵗ, as scores stand, negative ones too."
     make = lambda t: ItemChange(w=(1 + r)**-t).of(model)
     return Family('divide', model, POWERS, make)
@@ -295,14 +280,14 @@ def positive_scores(S: Tensor) -> Tensor:
     return torch.where(S > 0, S + 1, S.clamp(max=0).exp())
 
 @register(OPPONENTS, 'pda')
-def pda_family(model, r: Tensor) -> Family:
+def _pda(model, r: Tensor) -> Family:
     "(elu(S) + 1) / (1 + r)ᵗ: inference of PDA (Zhang et al., SIGIR 2021, eq. 8)."
     def make(t): return Changed(model, ItemChange(w=(1 + r)**-t), positive_scores)
     return Family('pda', model, POWERS, make)
 
 # %% ../nbs/380_after_training.ipynb #15a72c5e
 @register(OPPONENTS, 'projection')
-def projection_family(model, r: Tensor) -> Family:
+def _projection(model, r: Tensor) -> Family:
     "Every user's own slope on log(1 + r), times 1 − t."
     if isinstance(model, Scores):
         return _correction_family('projection', model, r, 'popularity', BEYOND)
@@ -311,7 +296,7 @@ def projection_family(model, r: Tensor) -> Family:
 
 # %% ../nbs/380_after_training.ipynb #6aa9c992
 @register(OPPONENTS, 'ttn')
-def normalised_family(model, r: Tensor) -> Family:
+def _normalised(model, r: Tensor) -> Family:
     "Items' factors over ‖v‖ᵗ (TTEN, arXiv 2308.11288)."
     _needs_factors(model, 'ttn')
     length = torch.linalg.vector_norm(model.item.double(), dim=1)
@@ -333,13 +318,33 @@ def popular_direction(s: Scores, r: Tensor) -> Tensor:   # (d,) unit, float64
     return d / torch.linalg.vector_norm(d)
 
 @register(OPPONENTS, 'ppd')
-def ppd_family(model, r: Tensor) -> Family:
+def _ppd(model, r: Tensor) -> Family:
     "The users' factors less t times their part along one direction."
     _needs_factors(model, 'ppd')
     d, U = popular_direction(model, r), model.user.double()
     less = U @ torch.outer(d, d)
     make = lambda t: replace(model, user=(U - t * less).to(model.user.dtype))
     return Family('ppd', model, SHARES, make)
+
+# %% ../nbs/380_after_training.ipynb #74120760
+def score_spread(model) -> Tensor:   # (m,), float64
+    "Standard deviation of each item's score over the users."
+    mean = mean_scores(model)
+    if isinstance(model, Scores):
+        U, V = model.user.double(), model.item.double()
+        U = U - U.mean(0)
+        square = (V @ (U.T @ U) * V).sum(1)
+    else: square = sum((S - mean).square().sum(0) for S in _blocks(model))
+    return (square.clamp(min=0) / model.shape[0]).sqrt()
+
+@register(OPPONENTS, 'standardised')
+def _standardised(model, r: Tensor) -> Family:
+    "(S − t 1 s̄ᵀ) / sdᵗ: at t = 1 the z-scores of each item over the users."
+    mean, sd = mean_scores(model), score_spread(model)
+    _refuse_empty(sd.any(), 'model', 'users of one score', 'scores that differ')
+    sd = sd.clamp(min=1e-3 * float(sd.max()))
+    make = lambda t: ItemChange(a=t * mean, w=sd**-t).of(model)
+    return Family('standardised', model, SHARES, make)
 
 # %% ../nbs/380_after_training.ipynb #78b7ecf0
 def popularity_span(
@@ -358,7 +363,7 @@ def popularity_span(
     return Q[:, s > 1e-6 * s[0]] if s[0] > 0 else Q[:, :0]
 
 @register(OPPONENTS, 'subspace')
-def subspace_family(model, r: Tensor) -> Family:
+def _subspace(model, r: Tensor) -> Family:
     "Every user's component in the span of what the others remove, times 1 − t."
     return _direction_family('subspace', model, popularity_span(model, r))
 
@@ -372,9 +377,9 @@ def rule_strength(
     return choose(RULE_SHARES, paradigm, 'paradigm')
 
 @register(OPPONENTS, 'rule')
-def rule_family(model, r: Tensor) -> Family:
+def _rule(model, r: Tensor) -> Family:
     "The share c of the mean score; c is `rule_strength` of the target, not validated."
-    return replace(users_centred_family(model, r), name='rule', grid=_grid(1))
+    return replace(_users_centred(model, r), name='rule', grid=_grid(1))
 
 # %% ../nbs/380_after_training.ipynb #2da1d676
 def caught(
