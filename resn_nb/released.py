@@ -304,8 +304,11 @@ def _run_result(data, beta, seed, p: Protocol, found: dict) -> dict:
     "What is saved of a run; that the test has chosen is said first."
     rows, best = found['rows'], best_on_test(found['rows'], p.wait)
     said = {k: best[k] for k in ('epoch', 'ndcg', 'share', 'activated')}
+    tested = np.bincount(data.test.indices, minlength=data.n_items)
+    new = tested[data.popularity == 0]      # items that nobody can have learned
     sizes = dict(users=data.n_users, items=data.n_items, train=data.train.nnz,
-                 test=data.test.nnz)
+                 test=data.test.nnz, new_items=int((new > 0).sum()),
+                 new_pairs=int(new.sum()))
     origin = dict(name=data.name, sha256=data.sha256, paradigm=data.paradigm)
     return dict(chosen_on='test', **said, **choice_worth([rows], p.wait),
                 last=rows[-1]['ndcg'], beta=beta, seed=seed, data=origin | sizes,
