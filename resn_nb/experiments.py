@@ -110,22 +110,23 @@ def comparison(
     inherit: bool = False,
     # first: the grid with the first seed, its choice with all; each: grid and choice
     # within the split of every seed, so that no choice has seen another one's test
-    tune: str = 'first',
+    search: str = 'first',
     **options,               # for all runs, e.g. dim=32
 ) -> Experiment:
     "Grid, then what validation chose with all seeds; refuses unknown names."
     grids, seeds = GRIDS if grids is None else grids, _check_seeds(seeds)
-    check(tune in ('first', 'each'), 'tune', tune, 'first or each')
+    check(search in ('first', 'each'), 'search', search, 'first or each')
     methods = _several_names('methods', methods)
     backbones = _several_names('backbones', backbones)
     _check_comparison(methods, backbones, grids, options)
     others = [m for m in methods if m != 'none']
+    searched = seeds if search == 'each' else seeds[:1]
     points = functools.partial(_points_of, data, backbones, grids=grids,
-                               options=options, seeds=seeds[:1 if tune == 'first' else None])
+                               options=options, seeds=searched)
     plain, rest = points(['none']), points(others)
 
     def finals(table):
-        if tune == 'each': return [final_of(table, i) for i in chosen_within(table)]
+        if search == 'each': return [final_of(table, i) for i in chosen_within(table)]
         return [final_of(table, i) | dict(seed=s) for i in chosen(table) for s in seeds]
     def rivals(table):
         return [table.config[rows.valid_ndcg.idxmax()] | dict(method=m) | g
@@ -140,7 +141,8 @@ def _points_of(data, backbones, methods, grids, options, seeds) -> tuple[dict, .
     places = [dict(zip(('data', 'paradigm', 'world'), d)) for d in data]
     axes = lambda b, m: grid(**_grid_of(grids, b, m))
     return tuple(place | dict(method=m) | s | options | g | dict(seed=seed)
-                 for seed in seeds for place in places for b in backbones for m in methods
+                 for seed in seeds for place in places
+                 for b in backbones for m in methods
                  if (s := _setting_of(b, m)) is not None for g in axes(b, m))
 
 # %% ../nbs/645_experiments.ipynb #45e0a37f

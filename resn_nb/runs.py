@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .confounded import confounded
-from .core import check, check_integer, provenance
+from .core import check, check_integer, choose, provenance
 from .data import DATASETS, Interactions, load_dataset, simulate
 from .jobs import read_result, run_key, study
 from .train import fit
@@ -212,26 +212,26 @@ def chosen_within(
     return [i for _, rows in table.groupby('seed') for i in chosen(rows)]
 
 # %% ../nbs/615_runs.ipynb #d6bfc451
-def _pairs(x) -> set: return set(zip(*x.nonzero()))
+def _pairs_of(x) -> set: return set(zip(*x.nonzero()))
 
 def _has_items(x): return x.indptr[1:] > x.indptr[:-1]   # (n,) bool
 
-def _new_users(test, train) -> int:
+def _untrained_users(test, train) -> int:
     "Users with test items and without training data."
     return int((_has_items(test) & ~_has_items(train)).sum())
 
 def facts_of_splits(
     splits: list[Interactions],   # of the same data with different seeds
 ) -> dict:
-    """Of the first split the users with test items, and how many of them have nothing in
-    train, and in train and validation; of all the share of the first one's validation
-    pairs that is in their test."""
+    """Of the first split the users with test items, and how many of them have nothing
+    in train, and in train and validation; of the others the share of the first one's
+    validation pairs that is in their test."""
     x, *rest = splits
-    first = _pairs(x.valid)
+    first = _pairs_of(x.valid)
     both = x.merged().train
     return dict(users=int(_has_items(x.test).sum()), train=int(x.train.nnz),
-                new=_new_users(x.test, x.train), new_merged=_new_users(x.test, both),
-                seen=[len(first & _pairs(y.test)) / len(first) for y in rest])
+                new=_untrained_users(x.test, x.train), new_merged=_untrained_users(x.test, both),
+                seen=[len(first & _pairs_of(y.test)) / len(first) for y in rest])
 
 # %% ../nbs/615_runs.ipynb #ac1a94af
 def _job_of_splits(name: str, paradigm: str | None, seeds: int) -> dict:
@@ -241,12 +241,13 @@ def _job_of_splits(name: str, paradigm: str | None, seeds: int) -> dict:
 
 @study('splits')
 def splits_jobs(
-    names=','.join(DATASETS),   # data sets
+    names='all',   # data sets, with commas between them
     seeds=3,       # splits of each, ≥ 1
 ):                 # yields (name, job)
     "Who is new in a test, and what of one split's validation is in another's test."
     check_integer('seeds', seeds, 1)
-    for name in names.split(','):
+    for name in DATASETS if names == 'all' else names.split(','):
+        choose(DATASETS, name, 'names')
         kinds = [None] + ['debiased'] * (DATASETS[name].paradigm == 'common')
         for k in kinds:
             where = f'{name}-levelled' if k else name
