@@ -30,7 +30,7 @@ def sure(
     std,    # their standard deviation, likewise
     n,      # how many changes, likewise
 ):          # bool, or an array of them; False for a single change
-    "Is zero outside the 95 % t-interval of the mean of n changes? Of starts, not users."
+    "Is zero outside the 95 % t-interval of the mean of n changes? Starts, not users."
     from scipy.stats import t
     return abs(mean) > t.ppf(.975, n - 1) * std / n**.5
 
@@ -79,9 +79,9 @@ def extremes(
     least: float = .01,   # NDCG@20 that the plain model must have, in [0, 1)
 ):
     """Largest fall of the popular ratio that is sure over starts, the same where
-    accuracy is kept, and largest such rise of NDCG@20: a DataFrame, three rows, with the
-    place and the changes behind each answer, and `settings`, how many were looked at;
-    fewer rows where nothing fits."""
+    accuracy is kept, and largest such rise of NDCG@20: a DataFrame, three rows, with
+    the place and the changes behind each answer, and `settings`, how many were looked
+    at; fewer rows where nothing fits."""
     import pandas as pd
     for arg, v in dict(loss=loss, least=least).items(): check_share(arg, v)
     needed = 'method', 'ndcg@20_plain', 'ndcg@20_sure', 'popular_ratio@20_sure'
