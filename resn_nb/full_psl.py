@@ -48,31 +48,35 @@ def _slope_by_item(W: Tensor, B: Tensor) -> Tensor:
 # %% ../nbs/426_full_psl.ipynb #eb0a7fae
 CELLS = 2**18   # scores of a block of users, 1 MiB: they are passed over many times
 
+def _block_of_pairs(u, V, pos, weight, at, out, k) -> tuple[Tensor, Tensor, Tensor]:
+    """Σ w log Z of the pairs of some users; its slope in their scores and in `pos`.
+
+    `at` is each pair's row in `u`; `out` has the cells that are in no sum."""
+    B = (u @ V.T).add_(1).mul_(.5).clamp_(0, 1)
+    B[out] = 0
+    left = len(V) - torch.bincount(out[0], minlength=len(B))
+    M = torch.cat([left[:, None].to(B), power_sums(B, k)], 1)
+    Z, by_a, by_sum = _pair_terms((1 - pos).mul(.5).clamp(0, 1), M[at])
+    each = weight / Z
+    W = torch.zeros_like(M).index_add_(0, at, each[:, None] * by_sum)
+    G = _slope_by_item(W, B).mul_(.5)
+    G[out] = 0
+    return weight @ Z.log(), G, each * by_a / -2
+
+# %% ../nbs/426_full_psl.ipynb #859797df
 class _PowerPartitions(torch.autograd.Function):
     "Σ w log Z over pairs; its gradients are made on the way."
     @staticmethod
     def forward(ctx, U, V, pos, weight, rows, out, k):
         gU, gV, g_pos = torch.empty_like(U), torch.zeros_like(V), torch.empty_like(pos)
         size, total = max(1, CELLS // len(V)), pos.new_zeros(())
-        cuts = torch.arange(0, len(U) + size, size, device=U.device)
-        ends = zip(*(torch.searchsorted(r, cuts).tolist() for r in (rows, out[0])))
-        ends = list(ends)
-        for n, ((i, p), (j, q)) in enumerate(zip(ends, ends[1:])):
-            some, of = slice(n * size, (n + 1) * size), slice(i, j)
-            place = out[0][p:q] - n * size, out[1][p:q]
-            B = (U[some] @ V.T).add_(1).mul_(.5).clamp_(0, 1)
-            B[place] = 0
-            left = len(V) - torch.bincount(place[0], minlength=len(B))
-            M = torch.cat([left[:, None].to(B), power_sums(B, k)], 1)
-            at = rows[of] - n * size
-            Z, by_a, by_sum = _pair_terms((1 - pos[of]).mul(.5).clamp(0, 1), M[at])
-            total = total + weight[of] @ Z.log()
-            each = weight[of] / Z
-            g_pos[of] = -each * by_a / 2
-            W = torch.zeros_like(M).index_add_(0, at, each[:, None] * by_sum)
-            G = _slope_by_item(W, B).mul_(.5)
-            G[place] = 0
-            gU[some] = G @ V
+        for a in range(0, len(U), size):
+            cut = torch.tensor([a, a + size], device=U.device)
+            ends = [torch.searchsorted(r, cut).tolist() for r in (rows, out[0])]
+            some, (of, no) = slice(a, a + size), (slice(*e) for e in ends)
+            pairs = pos[of], weight[of], rows[of] - a, (out[0][no] - a, out[1][no])
+            part, G, g_pos[of] = _block_of_pairs(U[some], V, *pairs, k)
+            total, gU[some] = total + part, G @ V
             gV.addmm_(G.T, U[some])
         ctx.save_for_backward(gU, gV, g_pos)
         return total
