@@ -25,6 +25,7 @@ from .runs import WHERE, chosen, chosen_within, final_of, grid, label_of
 from .runs import load_results
 from .tables import pareto, summary
 
+import resn_nb.published   # noqa: F401 (enters a study)
 import resn_nb.studies   # noqa: F401 (enters the studies)
 
 # %% ../nbs/645_experiments.ipynb #4149391e
