@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from .core import check, check_integer, check_number, choose
-from .data import DATASETS, Interactions, load_dataset, simulate
+from .data import ELEVEN, Interactions, load_dataset, simulate
 from .metrics import evaluate
 from .models import MF
 from .principal import _checked_factors
