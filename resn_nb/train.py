@@ -181,6 +181,7 @@ def refit_all(self: Recommender,
     "This model, trained anew on all that is known. Raises as `fit`."
     was, x = self.config, self.data
     kept = _kept_options(was)
+    if 'loss' in options: kept.pop('loss_options', None)
     whole = [p for p in (x.train, x.valid, x.test) if p is not None]
     named = dict(name=x.name, users=x.users, items=x.items, paradigm=x.paradigm)
     rec = fit(Interactions(sum(whole[1:], whole[0]), **named), **kept | options)
