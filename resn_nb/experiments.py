@@ -21,16 +21,17 @@ from .jobs import STUDIES, Study, run_study
 from .frame import takes_loss
 from .methods import GRIDS, METHODS
 from .runner import EXPERIMENTS, Experiment, run_experiment
-from .runs import WHERE, chosen, final_of, grid, label_of, load_results
+from .runs import WHERE, chosen, chosen_within, final_of, grid, label_of
+from .runs import load_results
 from .tables import pareto, summary
 
-import resn_nb.studies   # noqa: F401 (enters the studies)
+import resn_nb.published, resn_nb.studies   # noqa: F401 (enter the studies)
 
 # %% ../nbs/645_experiments.ipynb #4149391e
 from .jobs import claim, complete, run_key   # noqa: F401
 from .runner import tune   # noqa: F401
-from .runs import FORMAT, WORLDS, choose_beta, gather, pick, run   # noqa: F401
-from .runs import validation_only   # noqa: F401
+from .runs import (  # noqa: F401
+    FORMAT, WORLDS, choose_beta, gather, pick, run, validation_only)
 from .tables import cells, headline, paired   # noqa: F401
 
 _all_ = ['FORMAT', 'WHERE', 'WORLDS', 'EXPERIMENTS', 'Experiment', 'grid', 'run_key',
@@ -107,34 +108,41 @@ def comparison(
     smoke: dict = SMOKE,     # changes for --smoke
     # True: tune the plain model first; the others keep its choice and add their grid
     inherit: bool = False,
+    # first: the grid with the first seed, its choice with all; each: grid and choice
+    # within the split of every seed, so that no choice has seen another one's test
+    search: str = 'first',
     **options,               # for all runs, e.g. dim=32
 ) -> Experiment:
-    "Grid with one seed, then what validation chose with all; refuses unknown names."
+    "Grid, then what validation chose with all seeds; refuses unknown names."
     grids, seeds = GRIDS if grids is None else grids, _check_seeds(seeds)
+    check(search in ('first', 'each'), 'search', search, 'first or each')
     methods = _several_names('methods', methods)
     backbones = _several_names('backbones', backbones)
     _check_comparison(methods, backbones, grids, options)
     others = [m for m in methods if m != 'none']
+    searched = seeds if search == 'each' else seeds[:1]
     points = functools.partial(_points_of, data, backbones, grids=grids,
-                               options=options, seed=seeds[0])
+                               options=options, seeds=searched)
     plain, rest = points(['none']), points(others)
 
     def finals(table):
+        if search == 'each': return [final_of(table, i) for i in chosen_within(table)]
         return [final_of(table, i) | dict(seed=s) for i in chosen(table) for s in seeds]
     def rivals(table):
         return [table.config[rows.valid_ndcg.idxmax()] | dict(method=m) | g
-                for (*_, b), rows in table.groupby(WHERE) for m in others
+                for (*_, b, _), rows in table.groupby([*WHERE, 'seed']) for m in others
                 if _setting_of(b, m) is not None for g in grid(**_grid_of(grids, b, m))]
     if inherit: return Experiment(title, plain, smoke, (rivals, finals), rest)
     return Experiment(title, plain + rest, smoke, (finals,))
 
 # %% ../nbs/645_experiments.ipynb #00f0386c
-def _points_of(data, backbones, methods, grids, options, seed) -> tuple[dict, ...]:
-    "The grids of `methods` on each data set and each backbone that they fit."
+def _points_of(data, backbones, methods, grids, options, seeds) -> tuple[dict, ...]:
+    "The grids of `methods` on each data set and each backbone that they fit, by seed."
     places = [dict(zip(('data', 'paradigm', 'world'), d)) for d in data]
     axes = lambda b, m: grid(**_grid_of(grids, b, m))
     return tuple(place | dict(method=m) | s | options | g | dict(seed=seed)
-                 for place in places for b in backbones for m in methods
+                 for seed in seeds for place in places
+                 for b in backbones for m in methods
                  if (s := _setting_of(b, m)) is not None for g in axes(b, m))
 
 # %% ../nbs/645_experiments.ipynb #45e0a37f
