@@ -24,6 +24,7 @@ from .runner import EXPERIMENTS, Experiment, run_experiment
 from .runs import WHERE, chosen, final_of, grid, label_of, load_results
 from .tables import pareto, summary
 
+import resn_nb.fair   # noqa: F401 (enters the fair comparison)
 import resn_nb.studies   # noqa: F401 (enters the studies)
 
 # %% ../nbs/645_experiments.ipynb #4149391e
