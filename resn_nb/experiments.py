@@ -21,11 +21,11 @@ from .jobs import STUDIES, Study, run_study
 from .frame import takes_loss
 from .methods import GRIDS, METHODS
 from .runner import EXPERIMENTS, Experiment, run_experiment
-from .runs import WHERE, chosen, chosen_within, final_of, grid, label_of
-from .runs import load_results
+from .runs import WHERE, chosen, final_of, grid, label_of, load_results
 from .tables import pareto, summary
 
-import resn_nb.published, resn_nb.studies   # noqa: F401 (enter the studies)
+import resn_nb.fair   # noqa: F401 (enters the fair comparison)
+import resn_nb.studies   # noqa: F401 (enters the studies)
 
 # %% ../nbs/645_experiments.ipynb #4149391e
 from .jobs import claim, complete, run_key   # noqa: F401
