@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from .core import check, check_integer, check_number, choose
-from .data import DATASETS, Interactions, load_dataset, simulate
+from .data import ELEVEN, Interactions, load_dataset, simulate
 from .metrics import evaluate
 from .models import MF
 from .principal import _checked_factors
@@ -394,7 +394,7 @@ def _other_jobs(name: str, d: int = 16, scale: float = .01):
 # %% ../nbs/600_collapse.ipynb #5b3506fe
 BOTH = 'ml-100k', 'ml-1m'
 PARTS = dict(  # part → its jobs, and the data sets that it has
-    svd=(_truncation_jobs, tuple(DATASETS)), flow=(_flow_jobs, BOTH),
+    svd=(_truncation_jobs, ELEVEN), flow=(_flow_jobs, BOTH),
     others=(_other_jobs, ('simulated', *BOTH)), mf=(_factor_jobs, BOTH),
     solvers=(_solver_jobs, BOTH),
     models=(_model_jobs, ('coat', 'ml-100k', 'ml-1m', 'yahoo-r3')))

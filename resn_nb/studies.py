@@ -22,7 +22,7 @@ from .bounds import spectra
 from .collapse import PARTS
 from .core import check, check_integer, check_number, choose, command, load_json
 from .corrections import Scores
-from .data import DATASETS, Interactions, load_dataset
+from .data import DATASETS, ELEVEN, Interactions, load_dataset
 from .data import split_common, split_debiased
 from .dial import Dial
 from .files import load_tensors, save_tensors
@@ -40,7 +40,7 @@ def _chosen_sets(data: str, *others: str) -> list[str]:
     known = ('all', *others, *DATASETS)
     check(isinstance(data, str) and data in known, 'data', data,
           'one of ' + ', '.join(known))
-    return list(DATASETS) if data == 'all' else [data]
+    return list(ELEVEN) if data == 'all' else [data]
 
 def _whole_train(name: str):
     "A log with the whole published train part."
