@@ -238,6 +238,20 @@ EXPERIMENTS['main_mf'] = comparison(
     FIRST_GRIDS, ['mf'], grids=FIRST_GRIDS)
 MAIN = 'first_mf', 'main_mf', 'main_als', 'main_als_large'   # the main comparison
 
+# %% ../nbs/645_experiments.ipynb #e58f26bf
+_ridges, _quick = [3., 10., 30., 100.], ('coat', 'yahoo-r3', 'ml-100k')
+EXPERIMENTS['own_als'] = comparison(
+    'Least squares, a ridge for each method, a choice within each split',
+    _of(_quick), WITH_ALS, ['als'], search='each', smoke=SMOKE_ALS,
+    grids={'none:als': dict(reg=_ridges),
+           'resn:als': dict(reg=_ridges, beta=[.1, .5, 2., 8.]),
+           'shrink:als': dict(reg=_ridges, gamma=[0., .2, .4, .6, .8])},
+    epochs=60, eval_every=4, patience=3)
+EXPERIMENTS['decay'] = Experiment(
+    'Weight decay of the plain model on MovieLens-1M, on validation',
+    grid(data='ml-1m', method='none', seed=0,
+         **BACKBONES['mf'] | dict(loss='bce', l2=[1e-5, .03, .1])), SMOKE)
+
 # %% ../nbs/645_experiments.ipynb #00a081a1
 _no_loss = lambda g: {k: v for k, v in g.items() if k != 'loss'}
 _graph = {m: _no_loss(g) for m, g in FIRST_GRIDS.items()}
