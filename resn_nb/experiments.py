@@ -17,14 +17,15 @@ from fastcore.script import Param
 
 from .core import check, choose, command
 from .data import DATASETS, Interactions
-from .jobs import STUDIES, Study, run_study
+from .jobs import STUDIES, run_study
 from .frame import takes_loss
 from .methods import GRIDS, METHODS
-from .runner import EXPERIMENTS, Experiment, run_experiment
-from .runs import WHERE, chosen, final_of, grid, label_of, load_results
+from .runner import EXPERIMENTS, Experiment, parse_only, run_experiment
+from .runner import study_options
+from .runs import WHERE, chosen, chosen_within, final_of, grid, label_of
+from .runs import load_results
 from .tables import pareto, summary
 
-import resn_nb.fair   # noqa: F401 (enters the fair comparison)
 import resn_nb.studies   # noqa: F401 (enters the studies)
 
 # %% ../nbs/645_experiments.ipynb #4149391e
@@ -238,6 +239,20 @@ EXPERIMENTS['main_mf'] = comparison(
     FIRST_GRIDS, ['mf'], grids=FIRST_GRIDS)
 MAIN = 'first_mf', 'main_mf', 'main_als', 'main_als_large'   # the main comparison
 
+# %% ../nbs/645_experiments.ipynb #80be3a38
+_ridges, _quick = [3., 10., 30., 100.], ('coat', 'yahoo-r3', 'ml-100k')
+EXPERIMENTS['own_als'] = comparison(
+    'Least squares, a ridge for each method, a choice within each split',
+    _of(_quick), WITH_ALS, ['als'], search='each', smoke=SMOKE_ALS,
+    grids={'none:als': dict(reg=_ridges),
+           'resn:als': dict(reg=_ridges, beta=[.1, .5, 2., 8.]),
+           'shrink:als': dict(reg=_ridges, gamma=[0., .2, .4, .6, .8])},
+    epochs=60, eval_every=4, patience=3)
+EXPERIMENTS['decay'] = Experiment(
+    'Weight decay of the plain model on MovieLens-1M, on validation',
+    grid(data='ml-1m', method='none', seed=0,
+         **BACKBONES['mf'] | dict(loss='bce', l2=[1e-5, .03, .1])), SMOKE)
+
 # %% ../nbs/645_experiments.ipynb #00a081a1
 _no_loss = lambda g: {k: v for k, v in g.items() if k != 'loss'}
 _graph = {m: _no_loss(g) for m, g in FIRST_GRIDS.items()}
@@ -291,31 +306,14 @@ def _list_of_all() -> str:
     if STUDIES: lines.append(f'\n{"study":<22}  what it measures')
     return '\n'.join([*lines, *(f'{k:<22}  {s.about}' for k, s in STUDIES.items())])
 
-def _parse_only(text: str | None) -> dict:
-    "NAME=VALUE,… as a dict."
-    pairs = [] if text is None else [p.partition('=') for p in text.split(',')]
-    valid = 'NAME=VALUE[,NAME=VALUE…], each name once, e.g. data=ml-1m'
-    found = {k: v for k, _, v in pairs}
-    ok = all(k and eq for k, eq, _ in pairs) and len(found) == len(pairs)
-    check(ok, 'only', text, valid)
-    return found
-
 # %% ../nbs/645_experiments.ipynb #a2ef1520
-def _study_options(s: Study, only: dict) -> dict:
-    "A filter's words as options of a study, of the kind of their defaults."
-    valid = ', '.join(s.options) or f'none: {s.name} has no option'
-    for k in only: check(k in s.options, 'only', k, valid)
-    number = lambda k: type(s.options[k]) in (int, float)
-    try: return {k: type(s.options[k])(v) if number(k) else v for k, v in only.items()}
-    except ValueError: check(False, 'only', only, 'numbers where the default is one')
-
 def _run_named_study(name: str, out, smoke: bool, only: dict, trials: int, force: bool):
     "A study by name: what is there is not made again."
     s = STUDIES[name]
     check(trials == 0, 'trials', trials, f'0: {name} is a study')
     folder = Path(out or ('runs/smoke' if smoke else 'nbs/results'))
     folder = folder if out else folder/s.folder
-    options = _study_options(s, only)
+    options = study_options(s, only)
     files = run_study(name, folder, force=force, smoke=smoke, **options)
     print(f'{s.about}\n{len(files)} results in {folder}')
 
@@ -350,7 +348,7 @@ def resn_experiment(
         return print(_list_of_all())
     choose(EXPERIMENTS | STUDIES, name, 'name')
     check(out != '', 'out', out, 'a folder')
-    part, study = _parse_only(only), name in STUDIES
+    part, study = parse_only(only), name in STUDIES
     check(study or not force, 'force', True, 'for a study; runs are never replaced')
     if study: _run_named_study(name, out, smoke, part, trials, force)
     else: _run_named_experiment(name, out, smoke, part, trials)

@@ -230,7 +230,8 @@ def facts_of_splits(
     first = _pairs_of(x.valid)
     both = x.merged().train
     return dict(users=int(_has_items(x.test).sum()), train=int(x.train.nnz),
-                new=_untrained_users(x.test, x.train), new_merged=_untrained_users(x.test, both),
+                new=_untrained_users(x.test, x.train),
+                new_merged=_untrained_users(x.test, both),
                 seen=[len(first & _pairs_of(y.test)) / len(first) for y in rest])
 
 # %% ../nbs/615_runs.ipynb #ac1a94af
