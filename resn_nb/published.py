@@ -75,23 +75,23 @@ def decayed_mf(
     return DecayedMF(data, dim, init, generator)
 
 # %% ../nbs/637_published.ipynb #fa2b2d9e
-_UNIT = dict(lr=.1, l2=0., batch_users=256, init='normal_1', epochs=60, patience=3)
-_SAMPLED = 'irb-amazon-movie', 'irb-gowalla', 'irb-gowalla-levelled'
-_TAUS = {'irb-amazon-electronic': (.15, .2, .25),
-         'irb-amazon-electronic-levelled': (.07, .1, .15),
-         'irb-amazon-cd-levelled': (.05, .07, .1), 'irb-amazon-movie': (.1, .15),
-         'irb-gowalla': (.1, .15), 'irb-gowalla-levelled': (.05, .07)}
-_POWERS = {'irb-amazon-electronic': (5, 10),
-           'irb-amazon-electronic-levelled': (10, 14),
-           'irb-amazon-cd-levelled': (10, 14, 20), 'irb-amazon-movie': (7, 10),
-           'irb-gowalla': (7, 10), 'irb-gowalla-levelled': (14, 20)}
+_UNIT = dict(lr=.1, l2=0., batch_users=256, init='normal_1', epochs=40, patience=2)
+_SAMPLED = dict(sample=2000)   # items of a step
+_TAUS = {'irb-amazon-electronic': (.15, .2), 'irb-amazon-electronic-levelled': (.07, .1),
+         'irb-amazon-cd-levelled': (.07, .1), 'irb-amazon-movie': (.07, .1),
+         'irb-gowalla': (.07, .1), 'irb-gowalla-levelled': (.05, .07)}
+_POWERS = {'irb-amazon-electronic': (5, 8), 'irb-amazon-electronic-levelled': (10, 14),
+           'irb-amazon-cd-levelled': (10, 14), 'irb-amazon-movie': (10, 14),
+           'irb-gowalla': (10, 14), 'irb-gowalla-levelled': (14, 20)}
 
 def _bpr_trials(split: str, x) -> list[dict]:
     lr, wd = THEIR_SETTINGS[split]['bpr'] if split in PUBLISHED else (1e-3, 0)
     users = max(1, round(1024 * x.n_users / x.train.nnz))
-    own = dict(model=decayed_mf, negatives=1, batch_users=users, epochs=200, patience=4)
-    other = 10 * wd or 1e-5
-    return [own | dict(lr=lr, l2=1024 * w) for w in (wd, other)]
+    own = dict(model=decayed_mf, negatives=1, epochs=200, patience=4)
+    steps = dict(lr=lr, l2=1024 * wd, batch_users=users)
+    if lr < 1e-2: return [own | steps]
+    slower = dict(lr=lr / 3, l2=1024e-5, batch_users=users)   # than their best
+    return [own | steps, own | slower]
 
 # %% ../nbs/637_published.ipynb #0dbefb48
 def trials_of(
@@ -103,14 +103,16 @@ def trials_of(
     "The settings that are tried on validation."
     if loss == 'bpr': return [t | dict(loss='bpr') for t in _bpr_trials(split, x)]
     unit = _UNIT | dict(model=model)
-    if model != 'mf': unit |= dict(layers=2, epochs=40)
+    if model != 'mf': unit |= dict(layers=2)
     if loss == 'sl':
-        taus = _TAUS.get(split, (.1, .2))
-        if model != 'mf': taus = taus[-2:]
-        return [unit | dict(loss='full_sl', tau=t) for t in taus]
-    sample = 2000 if split in _SAMPLED else 0
-    powers = _POWERS.get(split, (5, 10))
-    return [unit | dict(loss='full_psl', power=p, sample=sample) for p in powers]
+        name = dict(loss='shared_sl', **_SAMPLED) if _is_large(x) else dict(loss='full_sl')
+        return [unit | name | dict(tau=t) for t in _TAUS.get(split, (.1, .2))]
+    own = dict(loss='full_psl', **_SAMPLED)
+    return [unit | own | dict(power=p) for p in _POWERS.get(split, (5, 10))]
+
+def _is_large(x) -> bool:
+    "Would a softmax over all items take more than a few seconds an epoch?"
+    return x.n_users * x.n_items > 2**28
 
 # %% ../nbs/637_published.ipynb #d1655aeb
 _SHARED = dict(method='none', dim=64, eval_every=5, seed=0, progress=False)
