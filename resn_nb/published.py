@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'PUBLISHED_GRAPHS', 'THEIR_SETTINGS', 'DecayedMF', 'decayed_mf', 'trials_of', 'published_case',
-           'published_jobs']
+           'published_jobs', 'draws_of_sum', 'published_twins_jobs']
 
 # %% ../nbs/637_published.ipynb #5d4ba006
 from functools import partial
@@ -186,3 +186,51 @@ def published_jobs(
     for cell in _cells_asked(data, model, loss):
         job = partial(published_case, *cell, epochs, kept)
         yield '-'.join(cell), partial(_single_thread, job)
+
+# %% ../nbs/637_published.ipynb #89724e13
+def draws_of_sum(
+    C: torch.Tensor,    # (b, m) cosines of some users with all items
+    tau: float,         # temperature > 0
+    n: int,             # draws, with replacement
+    seed: int = 0,      # of the draws
+) -> dict:
+    "Mean log-mean-exp over users, of all items and of `n` draws; items of half the sum."
+    g, E = torch.Generator().manual_seed(seed), (C.double() / tau).exp()
+    drawn = torch.randint(C.shape[1], (len(C), n), generator=g)
+    share = E.sort(1, descending=True).values.cumsum(1) / E.sum(1, keepdim=True)
+    half = (share < .5).sum(1).double() + 1
+    full, sampled = E.mean(1).log(), E.gather(1, drawn).mean(1).log()
+    return dict(tau=tau, draws=n, full=full.mean().item(), half=half.median().item(),
+                sampled=sampled.mean().item(), gap=(full - sampled).mean().item())
+
+# %% ../nbs/637_published.ipynb #cd1cdcf1
+_TWINS = {   # name → what differs from full_sl, τ = .2
+    'as-chosen': {}, 'tau-.1': dict(tau=.1), 'own-included': dict(own='included'),
+    'own-included-.1': dict(own='included', tau=.1), 'short-start': dict(init='xavier'),
+    'shared-2000': dict(loss='shared_sl', sample=2000),
+    'shared-2000-.1': dict(loss='shared_sl', sample=2000, tau=.1),
+    'inner-products': dict(loss='full_softmax', tau=1., init='xavier', lr=.003)}
+
+def _twin(split: str, name: str, epochs: int) -> dict:
+    x = load_dataset(split)
+    options = _UNIT | dict(loss='full_sl', tau=.2, epochs=epochs) | _TWINS[name]
+    rec = fit(x, **_SHARED | options)
+    looks = {r['epoch']: r['valid_ndcg'] for r in rec.log if 'valid_ndcg' in r}
+    found = dict(data=split, sha256=x.sha256, options=options, looks=looks)
+    if name != 'as-chosen': return found
+    some = torch.randperm(x.n_users, generator=torch.Generator().manual_seed(0))[:1000]
+    C = rec.user_factors[some] @ rec.item_factors.T
+    cases = [(t, n) for t in (.05, .1, .2) for n in (100, 1000)]
+    return found | dict(draws=[draws_of_sum(C, *case) for case in cases])
+
+# %% ../nbs/637_published.ipynb #d9bf1e05
+@study('published_twins', data='simulated', epochs=2)
+def published_twins_jobs(
+    data='irb-amazon-electronic',   # a data set
+    epochs=40,                      # at most
+):                                  # yields (name, job)
+    "What own positives, temperature, start, draws and cosines are worth to a softmax."
+    check_integer('epochs', epochs, 1)
+    for name in _TWINS:
+        job = partial(_twin, data, name, epochs)
+        yield f'{data}-{name}', partial(_single_thread, job)
