@@ -26,13 +26,13 @@ from .runs import WHERE, chosen, chosen_within, final_of, grid, label_of
 from .runs import load_results
 from .tables import pareto, summary
 
-import resn_nb.studies   # noqa: F401 (enters the studies)
+import resn_nb.published, resn_nb.studies   # noqa: F401 (enter the studies)
 
 # %% ../nbs/645_experiments.ipynb #4149391e
 from .jobs import claim, complete, run_key   # noqa: F401
 from .runner import tune   # noqa: F401
-from .runs import FORMAT, WORLDS, choose_beta, gather, pick, run   # noqa: F401
-from .runs import validation_only   # noqa: F401
+from .runs import (  # noqa: F401
+    FORMAT, WORLDS, choose_beta, gather, pick, run, validation_only)
 from .tables import cells, headline, paired   # noqa: F401
 
 _all_ = ['FORMAT', 'WHERE', 'WORLDS', 'EXPERIMENTS', 'Experiment', 'grid', 'run_key',

@@ -26,7 +26,7 @@ from .files import may_write, naming, next_of, pack_interactions, read_sealed
 from .files import remove_files, save_tensors, seal_of, settle, switch_of
 from .files import tell_version, unpack_interactions, write_index
 from .lists import _factor_table
-from .methods import METHODS, Method, closed_form, make_method, options_of
+from .methods import METHODS, Method, closed_form, make_method, recorded_options
 from .metrics import evaluate
 from .spectral import spectrum
 
@@ -273,7 +273,7 @@ def _described(rec: Recommender) -> dict:
     "Its configuration, with what makes its method, of factors from elsewhere too."
     of = {c: k for k, c in METHODS.items()}
     name = of.get(type(rec.method), type(rec.method).__name__)
-    options = {k: getattr(rec.method, k) for k in options_of(rec.method)}
+    options = recorded_options(rec.method)
     return dict(method=name, method_options=options) | rec.config
 
 def write_recommender(

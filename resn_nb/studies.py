@@ -22,14 +22,14 @@ from .bounds import spectra
 from .collapse import PARTS
 from .core import check, check_integer, check_number, choose, command, load_json
 from .corrections import Scores
-from .data import DATASETS, Interactions, load_dataset
+from .data import DATASETS, ELEVEN, Interactions, load_dataset
 from .data import split_common, split_debiased
 from .dial import Dial
 from .files import load_tensors, save_tensors
 from .jobs import run_study, study
 from .metrics import evaluate
-from .power_law import speed, validate
-from .power_law import study as study_of_counts
+from .power_law import speed, study as study_of_counts, validate
+from .released import released_jobs
 from .shrink import shrink
 from .spectral import spectrum
 from .train import fit
@@ -40,7 +40,7 @@ def _chosen_sets(data: str, *others: str) -> list[str]:
     known = ('all', *others, *DATASETS)
     check(isinstance(data, str) and data in known, 'data', data,
           'one of ' + ', '.join(known))
-    return list(DATASETS) if data == 'all' else [data]
+    return list(ELEVEN) if data == 'all' else [data]
 
 def _whole_train(name: str):
     "A log with the whole published train part."
@@ -123,6 +123,8 @@ def collapse_jobs(
     for p, n in _chosen_parts(part, data):
         for name, job in PARTS[p][0](n):
             yield f'{p}/{name}', partial(_on_one_thread, job)
+
+study('released', data='simulated', beta='0.1', epochs=11)(released_jobs)   # page 607
 
 # %% ../nbs/635_studies.ipynb #812aa78f
 def _judged_at(model, data, split: str, gammas, k: int) -> dict:
