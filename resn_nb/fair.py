@@ -76,7 +76,7 @@ def _item_base(name: str, x: Interactions, setting: dict, seed: int, epochs):
 BASES['ease'] = Base(partial(_item_base, 'ease'),
                      tuple(dict(reg=r) for r in (30., 100., 300., 1000., 3000.)), True)
 BASES['knn'] = Base(partial(_item_base, 'knn'), tuple(
-    dict(neighbours=k, shrinkage=s) for k in (20, 100, 300) for s in (0., 100.)))
+    dict(neighbours=k, shrinkage=s) for k in (20, 60, 200) for s in (0., 100.)))
 BASES['bestseller'] = Base(partial(_item_base, 'bestseller'), ({},))
 
 # %% ../nbs/640_fair.ipynb #c8b22844
