@@ -101,7 +101,7 @@ def fit(
     # common | debiased | uniform | …, where `data` is split here, see `as_interactions`
     paradigm: str | None = None,
     device='auto',         # auto | cpu | cuda | cuda:N, or a torch.device
-    # name in `SOLVERS`; 'als' takes reg, alpha, steps, exact in place of lr
+    # name in `SOLVERS`; 'als' takes reg, alpha, nu, steps, exact, not lr
     solver: str = 'adam',
     out=None,              # folder for checkpoints and the result
     resume: bool = False,  # continue the run in `out`
