@@ -67,12 +67,13 @@ class ItemChange:
     a: Tensor | None = None    # (m,) what goes from everybody's scores
     w: Tensor | None = None    # (m,) factor of each item
 
-    def rows(self, S: Tensor) -> Tensor:   # (…, m) → (…, m), float64
-        "The change of rows of scores."
-        S = S.double()
-        if self.Z is not None: S = S - (S @ self.Z) @ self.B.T
-        if self.a is not None: S = S - self.a
-        return S if self.w is None else S * self.w
+    def rows(self, S: Tensor) -> Tensor:   # (…, m) → (…, m), of the same dtype
+        "The change of rows of scores, in their own precision."
+        Z, B, a, w = (x if x is None else x.to(S.dtype) for x in
+                      (self.Z, self.B, self.a, self.w))
+        if Z is not None: S = S - (S @ Z) @ B.T
+        if a is not None: S = S - a
+        return S if w is None else S * w
 
     def of(self, model):
         "The changed model, of the same kind."
@@ -83,9 +84,9 @@ class ItemChange:
 def _changed_scores(s: Scores, change: ItemChange) -> Scores:
     "The items' columns are rows of scores too: those of d users, and the bias."
     b, dtype = s.bias, s.item.dtype
-    V = replace(change, a=None).rows(s.item.T).T.contiguous()
+    V = replace(change, a=None).rows(s.item.double().T).T.contiguous()
     if b is not None or change.a is not None:
-        b = change.rows(torch.zeros_like(s.item[:, 0]) if b is None else b)
+        b = change.rows((0 * s.item[:, 0] if b is None else b).double())
     return Scores(s.user, V.to(dtype), None if b is None else b.to(dtype))
 
 # %% ../nbs/380_after_training.ipynb #70cb77f4
@@ -120,9 +121,10 @@ class Family:
 
 def _grid(*strengths: float) -> tuple[float, ...]: return 0., *map(float, strengths)
 
-SHARES = _grid(.1, .2, .3, .4, .5, .6, .7, .8, .9, 1)          # of a term
-BEYOND = _grid(.1, .2, .3, .4, .5, .6, .8, 1, 1.25, 1.5, 2)    # past taking it whole
-POWERS = _grid(.05, .1, .15, .2, .3, .4, .5, .6, .8, 1)        # of counts
+_SMALL = .05, .1, .15, .2, .25, .3, .35, .4   # near a limit steps have to be small
+SHARES = _grid(*_SMALL, .5, .6, .7, .8, .9, 1)             # of a term
+BEYOND = _grid(*_SMALL, .5, .6, .8, 1, 1.25, 1.5, 2)       # past taking it whole
+POWERS = _grid(.01, .02, .03, .05, .07, .1, .15, .2, .25, .3, .4, .5, .6, .8, 1)
 
 # %% ../nbs/380_after_training.ipynb #816d7cec
 OPPONENTS: dict[str, Callable[..., Family]] = {}   # name → function of model, counts

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['SELFREC', 'run_peer', 'peer_in_turns', 'pair_batch', 'pair_steps', 'pair_history', 'same_loss', 'same_contrast',
-           'bench_lightgcn', 'bench_lightgcn_quality', 'bench_lightgcn_gowalla', 'bench_xsimgcl', 'gathered_softmax',
-           'gathered_steps', 'bench_full_softmax']
+           'bench_lightgcn', 'bench_lightgcn_quality', 'bench_lightgcn_gowalla', 'bench_xsimgcl']
 
 # %% ../nbs/685_bench_peers.ipynb #6c1de98e
 import math, os, subprocess, tempfile, time
@@ -16,11 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from . import peers
-from .clock import BENCHMARKS, peak_memory
+from .clock import BENCHMARKS
 from .core import check, load_json, register
 from .data import Interactions, load_dataset
 from .losses import LOSSES, Batch, Positives, batch_of, uniform
@@ -327,80 +325,3 @@ def bench_xsimgcl(
     popular = {name: _popular_ndcg(x) for name, x in sets.items()}
     return {'same_batch': dict(data=large) | same, 'most_popular': popular,
             large: short, small: longer}
-
-# %% ../nbs/685_bench_peers.ipynb #d6f517ca
-def gathered_softmax(
-    U: Tensor,       # (n, d) users
-    V: Tensor,       # (m, d) items
-    users: Tensor,   # (B,) of the pairs
-    items: Tensor,   # (B,) of the pairs
-    neg: Tensor,     # (B, N) negatives
-    tau: float,      # temperature > 0
-) -> Tensor:         # [], the mean over the pairs
-    "Softmax loss on cosines from gathered rows, as IR-Benchmark's code has it."
-    U, V = F.normalize(U, dim=1), F.normalize(V, dim=1)
-    u = U[users]
-    pos = F.cosine_similarity(u, V[items])
-    d = F.cosine_similarity(u[:, None], V[neg], dim=2) - pos[:, None]
-    return (d / tau).logsumexp(1).mean()
-
-# %% ../nbs/685_bench_peers.ipynb #1a158d62
-def gathered_steps(
-    x: Interactions,        # pairs of its train part
-    dim: int = 64,          # factors
-    pairs: int = 1024,      # of a step
-    negatives: int = 1000,  # of each pair, uniform over all items
-    tau: float = .1,        # temperature
-) -> Callable[[], float]:
-    "A step of `gathered_softmax` with Adam; returns the loss."
-    g, coo = torch.Generator().manual_seed(0), x.train.tocoo()
-    users, items = (torch.as_tensor(a, dtype=torch.long) for a in (coo.row, coo.col))
-    start = lambda n: torch.randn(n, dim, generator=g).requires_grad_()
-    U, V = start(x.n_users), start(x.n_items)
-    opt = torch.optim.Adam([U, V], 1e-2)
-    def step() -> float:
-        some = torch.randint(len(users), (pairs,), generator=g)
-        neg = torch.randint(x.n_items, (pairs, negatives), generator=g)
-        loss = gathered_softmax(U, V, users[some], items[some], neg, tau)
-        opt.zero_grad(); loss.backward(); opt.step()
-        return loss.item()
-    return step
-
-# %% ../nbs/685_bench_peers.ipynb #23cc96f7
-def _full_epoch(x: Interactions, dim: int, tau: float) -> float:
-    "Seconds of an epoch of `fit` with the softmax over all items."
-    rows = []
-    options = dict(method='none', loss='full_sl', tau=tau, init='normal_1', lr=.03)
-    look = lambda model, row: rows.append(row['seconds'])
-    fit(x, dim=dim, epochs=1, progress=False, callbacks=look, **options)
-    return rows[0]
-
-def _mean_seconds(step: Callable, times: int) -> float:
-    start = time.perf_counter()
-    for _ in range(times): step()
-    return (time.perf_counter() - start) / times
-
-# %% ../nbs/685_bench_peers.ipynb #f91c29f2
-@register(BENCHMARKS, 'full_softmax')
-def bench_full_softmax(
-    data: str = 'irb-gowalla-levelled',  # name of a data set
-    repeats: int = 3,       # turns
-    batches: int = 50,      # of each turn of the sampled loss
-    pairs: int = 1024,      # of a batch
-    negatives: int = 1000,  # of each pair
-    dim: int = 64,          # factors
-    tau: float = .1,        # temperature
-) -> dict:
-    "Seconds of an epoch over all items, and over a sample as IR-Benchmark takes it."
-    x, ours, theirs = load_dataset(data).merged(), [], []
-    step, steps = gathered_steps(x, dim, pairs, negatives, tau), -(-x.train.nnz // pairs)
-    for turn in range(repeats):
-        ours.append(_full_epoch(x, dim, tau))
-        if turn == 0: peak = peak_memory()   # before the other's tensors
-        theirs.append(_mean_seconds(step, batches) * steps)
-    sizes = dict(data=data, users=x.n_users, items=x.n_items, train=x.train.nnz)
-    sizes |= dict(dim=dim, tau=tau, pairs=pairs, negatives=negatives)
-    best = dict(full=min(ours), sampled=min(theirs))
-    return sizes | dict(batches=batches, steps=steps, peak_gib=peak, seconds=best,
-                        ratio=best['sampled'] / best['full'],
-                        all=dict(full=ours, sampled=theirs))

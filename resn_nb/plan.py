@@ -255,7 +255,7 @@ def _maker_of(model) -> Callable[..., nn.Module]:
 # %% ../nbs/480_plan.ipynb #59afc84c
 # what only gradient steps have, and only least squares
 _STEP_OPTIONS = {'l2', 'negatives', 'batch_users'}
-_ALS_OPTIONS = {'reg', 'alpha', 'steps', 'exact', 'safe'}
+_ALS_OPTIONS = {'reg', 'alpha', 'nu', 'steps', 'exact', 'safe'}
 
 def _options_by_owner(make, method, base, known: dict, als: bool) -> dict:
     "Names of the options of configuration, backbone, method and least squares."

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'PUBLISHED_GRAPHS', 'THEIR_SETTINGS', 'DecayedMF', 'decayed_mf', 'trials_of', 'published_case',
-           'published_jobs']
+           'published_jobs', 'draws_of_sum', 'published_twins_jobs']
 
 # %% ../nbs/637_published.ipynb #5d4ba006
 from functools import partial
@@ -75,23 +75,23 @@ def decayed_mf(
     return DecayedMF(data, dim, init, generator)
 
 # %% ../nbs/637_published.ipynb #fa2b2d9e
-_UNIT = dict(lr=.1, l2=0., batch_users=256, init='normal_1', epochs=60, patience=3)
-_SAMPLED = 'irb-amazon-movie', 'irb-gowalla', 'irb-gowalla-levelled'
-_TAUS = {'irb-amazon-electronic': (.15, .2, .25),
-         'irb-amazon-electronic-levelled': (.07, .1, .15),
-         'irb-amazon-cd-levelled': (.05, .07, .1), 'irb-amazon-movie': (.1, .15),
-         'irb-gowalla': (.1, .15), 'irb-gowalla-levelled': (.05, .07)}
-_POWERS = {'irb-amazon-electronic': (5, 10),
-           'irb-amazon-electronic-levelled': (10, 14),
-           'irb-amazon-cd-levelled': (10, 14, 20), 'irb-amazon-movie': (7, 10),
-           'irb-gowalla': (7, 10), 'irb-gowalla-levelled': (14, 20)}
+_UNIT = dict(lr=.1, l2=0., batch_users=256, init='normal_1', epochs=40, patience=2)
+_SAMPLED = dict(sample=2000)   # items of a step
+_TAUS = {'irb-amazon-electronic': (.15, .2), 'irb-amazon-electronic-levelled': (.07, .1),
+         'irb-amazon-cd-levelled': (.07, .1), 'irb-amazon-movie': (.07, .1),
+         'irb-gowalla': (.07, .1), 'irb-gowalla-levelled': (.05, .07)}
+_POWERS = {'irb-amazon-electronic': (5, 8), 'irb-amazon-electronic-levelled': (10, 14),
+           'irb-amazon-cd-levelled': (10, 14), 'irb-amazon-movie': (10, 14),
+           'irb-gowalla': (10, 14), 'irb-gowalla-levelled': (14, 20)}
 
 def _bpr_trials(split: str, x) -> list[dict]:
     lr, wd = THEIR_SETTINGS[split]['bpr'] if split in PUBLISHED else (1e-3, 0)
     users = max(1, round(1024 * x.n_users / x.train.nnz))
-    own = dict(model=decayed_mf, negatives=1, batch_users=users, epochs=200, patience=4)
-    other = 10 * wd or 1e-5
-    return [own | dict(lr=lr, l2=1024 * w) for w in (wd, other)]
+    own = dict(model=decayed_mf, negatives=1, epochs=200, patience=4)
+    steps = dict(lr=lr, l2=1024 * wd, batch_users=users)
+    if lr < 1e-2: return [own | steps]
+    slower = dict(lr=lr / 3, l2=1024e-5, batch_users=users)   # than their best
+    return [own | steps, own | slower]
 
 # %% ../nbs/637_published.ipynb #0dbefb48
 def trials_of(
@@ -103,14 +103,16 @@ def trials_of(
     "The settings that are tried on validation."
     if loss == 'bpr': return [t | dict(loss='bpr') for t in _bpr_trials(split, x)]
     unit = _UNIT | dict(model=model)
-    if model != 'mf': unit |= dict(layers=2, epochs=40)
+    if model != 'mf': unit |= dict(layers=2)
     if loss == 'sl':
-        taus = _TAUS.get(split, (.1, .2))
-        if model != 'mf': taus = taus[-2:]
-        return [unit | dict(loss='full_sl', tau=t) for t in taus]
-    sample = 2000 if split in _SAMPLED else 0
-    powers = _POWERS.get(split, (5, 10))
-    return [unit | dict(loss='full_psl', power=p, sample=sample) for p in powers]
+        name = dict(loss='shared_sl', **_SAMPLED) if _is_large(x) else dict(loss='full_sl')
+        return [unit | name | dict(tau=t) for t in _TAUS.get(split, (.1, .2))]
+    own = dict(loss='full_psl', **_SAMPLED)
+    return [unit | own | dict(power=p) for p in _POWERS.get(split, (5, 10))]
+
+def _is_large(x) -> bool:
+    "Would a softmax over all items take more than a few seconds an epoch?"
+    return x.n_users * x.n_items > 2**28
 
 # %% ../nbs/637_published.ipynb #d1655aeb
 _SHARED = dict(method='none', dim=64, eval_every=5, seed=0, progress=False)
@@ -184,3 +186,51 @@ def published_jobs(
     for cell in _cells_asked(data, model, loss):
         job = partial(published_case, *cell, epochs, kept)
         yield '-'.join(cell), partial(_single_thread, job)
+
+# %% ../nbs/637_published.ipynb #89724e13
+def draws_of_sum(
+    C: torch.Tensor,    # (b, m) cosines of some users with all items
+    tau: float,         # temperature > 0
+    n: int,             # draws, with replacement
+    seed: int = 0,      # of the draws
+) -> dict:
+    "Mean log-mean-exp over users, of all items and of `n` draws; items of half the sum."
+    g, E = torch.Generator().manual_seed(seed), (C.double() / tau).exp()
+    drawn = torch.randint(C.shape[1], (len(C), n), generator=g)
+    share = E.sort(1, descending=True).values.cumsum(1) / E.sum(1, keepdim=True)
+    half = (share < .5).sum(1).double() + 1
+    full, sampled = E.mean(1).log(), E.gather(1, drawn).mean(1).log()
+    return dict(tau=tau, draws=n, full=full.mean().item(), half=half.median().item(),
+                sampled=sampled.mean().item(), gap=(full - sampled).mean().item())
+
+# %% ../nbs/637_published.ipynb #cd1cdcf1
+_TWINS = {   # name → what differs from full_sl, τ = .2
+    'as-chosen': {}, 'tau-.1': dict(tau=.1), 'own-included': dict(own='included'),
+    'own-included-.1': dict(own='included', tau=.1), 'short-start': dict(init='xavier'),
+    'shared-2000': dict(loss='shared_sl', sample=2000),
+    'shared-2000-.1': dict(loss='shared_sl', sample=2000, tau=.1),
+    'inner-products': dict(loss='full_softmax', tau=1., init='xavier', lr=.003)}
+
+def _twin(split: str, name: str, epochs: int) -> dict:
+    x = load_dataset(split)
+    options = _UNIT | dict(loss='full_sl', tau=.2, epochs=epochs) | _TWINS[name]
+    rec = fit(x, **_SHARED | options)
+    looks = {r['epoch']: r['valid_ndcg'] for r in rec.log if 'valid_ndcg' in r}
+    found = dict(data=split, sha256=x.sha256, options=options, looks=looks)
+    if name != 'as-chosen': return found
+    some = torch.randperm(x.n_users, generator=torch.Generator().manual_seed(0))[:1000]
+    C = rec.user_factors[some] @ rec.item_factors.T
+    cases = [(t, n) for t in (.05, .1, .2) for n in (100, 1000)]
+    return found | dict(draws=[draws_of_sum(C, *case) for case in cases])
+
+# %% ../nbs/637_published.ipynb #d9bf1e05
+@study('published_twins', data='simulated', epochs=2)
+def published_twins_jobs(
+    data='irb-amazon-electronic',   # a data set
+    epochs=40,                      # at most
+):                                  # yields (name, job)
+    "What own positives, temperature, start, draws and cosines are worth to a softmax."
+    check_integer('epochs', epochs, 1)
+    for name in _TWINS:
+        job = partial(_twin, data, name, epochs)
+        yield f'{data}-{name}', partial(_single_thread, job)

@@ -143,9 +143,9 @@ def _least_squares(rec: Recommender) -> dict | None:
     as_solved = getattr(type(rec.method), 'finish', None) is Method.finish
     if rec.config.get('solver') != 'als' or 'shrink' in rec.config: return None
     if not as_solved or rec.config.get('bias'): return None
-    own = dict(reg=10., alpha=4.) | rec.config.get('als_options', {})
+    own = dict(reg=10., alpha=4., nu=0.) | rec.config.get('als_options', {})
     beta = closed_form(rec.method, rec.config.get('method', 'none'))
-    return dict(ridge=own['reg'], weights=own['alpha'], beta=beta)
+    return dict(ridge=own['reg'], weights=own['alpha'], beta=beta, nu=own['nu'])
 
 # %% ../nbs/476_recommender.ipynb #138c7f65
 @patch
