@@ -87,7 +87,8 @@ def _check_gradients(data: Interactions, plan: Plan) -> None:
     seen, p = blind(data), Positives(data.train)
     model = new_model(plan, seen).train()
     method = plan.method.setup(seen).at(0)
-    b = draw(model, p, p.users, 2, generator_of(0, 1, 'cpu'), method.negatives)
+    n = 0 if getattr(plan.base, 'full', False) else 2
+    b = draw(model, p, p.users, n, generator_of(0, 1, 'cpu'), method.negatives)
     loss = method.loss(model, b, plan.base)
     (loss + method.penalty(model, b)).backward()
     moves = lambda g: g is not None and g.isfinite().all() and g.abs().sum() > 0

@@ -4,23 +4,25 @@
 
 # %% auto #0
 __all__ = ['Base', 'Pair', 'HOOKS', 'STEPS', 'METHODS', 'GRIDS', 'Method', 'method', 'grid', 'make_method', 'options_of',
-           'placed', 'fixed', 'changed_steps', 'closed_form', 'check_option', 'check_switch', 'ReSN', 'Shrink',
-           'propensity', 'IPS', 'IPL', 'Zerosum', 'Correlation', 'two_sided', 'SamReg', 'log_det', 'LogDet', 'Prior',
-           'PD', 'PDA', 'MACR', 'distance_correlation', 'DICE', 'InvCF']
+           'placed', 'fixed', 'changed_steps', 'closed_form', 'later', 'recorded_options', 'spectral_share',
+           'less_item_mean', 'check_option', 'check_switch', 'ReSN', 'Shrink', 'propensity', 'IPS', 'IPL', 'Zerosum',
+           'Correlation', 'two_sided', 'SamReg', 'log_det', 'LogDet', 'Prior', 'PD', 'PDA', 'MACR',
+           'distance_correlation', 'DICE', 'InvCF']
 
 # %% ../nbs/452_methods.ipynb #ec527b73
 from .causes import (  # noqa: F401
     DICE, MACR, PD, PDA, InvCF, Prior, distance_correlation)
 from .frame import (  # noqa: F401
     GRIDS, HOOKS, METHODS, STEPS, Base, Method, Pair, ReSN, Shrink, changed_steps,
-    check_option, check_switch, closed_form, fixed, grid, make_method, method,
-    options_of, placed)
+    check_option, check_switch, closed_form, fixed, grid, later, less_item_mean,
+    make_method, method, options_of, placed, recorded_options, spectral_share)
 from .regularisers import (  # noqa: F401
     IPL, IPS, Correlation, LogDet, SamReg, Zerosum, log_det, propensity, two_sided)
 
 _all_ = [
     'Base', 'Pair', 'HOOKS', 'STEPS', 'METHODS', 'GRIDS', 'Method', 'method', 'grid',
     'make_method', 'options_of', 'placed', 'fixed', 'changed_steps', 'closed_form',
+    'later', 'recorded_options', 'spectral_share', 'less_item_mean',
     'check_option', 'check_switch', 'ReSN', 'Shrink', 'propensity', 'IPS', 'IPL',
     'Zerosum', 'Correlation', 'two_sided', 'SamReg', 'log_det', 'LogDet', 'Prior',
     'PD', 'PDA', 'MACR', 'distance_correlation', 'DICE', 'InvCF']

@@ -60,6 +60,7 @@ INITS: dict[str, Callable[[Tensor, torch.Generator | None], Tensor]] = {
     'xavier': lambda t, g: nn.init.xavier_uniform_(t, generator=g),
     'normal_0.1': lambda t, g: nn.init.normal_(t, std=.1, generator=g),
     'normal_0.01': lambda t, g: nn.init.normal_(t, std=.01, generator=g),
+    'normal_1': lambda t, g: nn.init.normal_(t, std=1., generator=g),
 }
 
 # %% ../nbs/428_models.ipynb #2de51206

@@ -18,14 +18,16 @@ import torch
 from torch import Tensor, nn
 from .als import ALS
 from .core import check, check_integer, check_number, choose, named
+from .cosine_losses import Loss, loss_with_options
 from .data import DATASETS, Interactions, load_dataset, read_interactions
 from .data import split_common, split_debiased, split_temporal
 from .files import switch_of
 from .losses import LOSSES
 
 # %% ../nbs/480_plan.ipynb #a29dab46
+from .frame import losses_of, takes_loss
 from .methods import METHODS, Method, closed_form, make_method, options_of
-from .frame import takes_loss
+from .methods import recorded_options
 from .metrics import cold_users
 from .models import MODELS
 
@@ -253,15 +255,16 @@ def _maker_of(model) -> Callable[..., nn.Module]:
 # %% ../nbs/480_plan.ipynb #59afc84c
 # what only gradient steps have, and only least squares
 _STEP_OPTIONS = {'l2', 'negatives', 'batch_users'}
-_ALS_OPTIONS = {'reg', 'alpha', 'steps', 'exact', 'safe'}
+_ALS_OPTIONS = {'reg', 'alpha', 'nu', 'steps', 'exact', 'safe'}
 
-def _options_by_owner(make, method, known: dict, als: bool) -> dict[str, set[str]]:
+def _options_by_owner(make, method, base, known: dict, als: bool) -> dict:
     "Names of the options of configuration, backbone, method and least squares."
     parameters, several = inspect.signature(make).parameters.values(), ('*', '**')
     own = {p.name for p in parameters if not str(p).startswith(several)}
     config = {f.name for f in fields(Config)} - set(known) - {'model', 'method', 'loss'}
     of = dict(config=config, model=own - {'data', 'dim', 'generator'}, als=set())
     if als: of = dict(config=config - _STEP_OPTIONS, model=set(), als=_ALS_OPTIONS)
+    if getattr(base, 'full', False): of['config'] -= {'negatives'}
     made = not isinstance(method, str)   # an object has its options already
     own = set() if made else set(options_of(choose(METHODS, method, 'method')))
     return of | dict(method=own)
@@ -279,6 +282,8 @@ def _sorted_options(options: dict, of: dict[str, set[str]], elsewhere) -> dict:
 def _base_loss(loss) -> tuple[str, Callable]:
     "Name and function of a loss; a `TypeError` for what cannot be one."
     valid = 'a name in LOSSES, or a function of (pos, neg, weight=None)'
+    entered = isinstance(loss, Loss) and type(LOSSES.get(loss.name)) is type(loss)
+    if entered: return loss.name, loss
     if loss is not None and not isinstance(loss, str):
         try: inspect.signature(loss).bind(None, None)
         except (TypeError, ValueError): fine = False
@@ -292,7 +297,7 @@ def _made_method(method, options: dict, loss: str, name: str) -> Method:
     valid = 'a name, or an object with the hooks of `Method`'
     check(not isinstance(method, type), 'method', method, valid, TypeError)
     made = make_method(method, **options)
-    losses = getattr(made, 'losses', Method.losses)
+    losses = losses_of(made)
     because = getattr(made, 'because', '')
     valid = f'{" or ".join(losses)} for method {name}' + (because and f': {because}')
     check(takes_loss(made, loss), 'loss', loss, valid)
@@ -326,9 +331,11 @@ def plan_run(
     "The checked run; a `ValueError` or `TypeError` names the argument it refuses."
     make, solver = _maker_of(model), (known | options).get('solver')
     als = isinstance(solver, str) and solver == 'als'
-    of = _options_by_owner(make, method, known, als)
-    given = _sorted_options(options, of, elsewhere)
-    loss, base = _base_loss(loss)
+    name, base = _base_loss(loss)
+    of = _options_by_owner(make, method, base, known, als)
+    base, options, own = loss_with_options(loss, base, options, of)
+    given = _sorted_options(options, of, {*elsewhere, *own})
+    loss = name
     names = dict(model=_object_name(MODELS, model, 'model'), loss=loss,
                  method=_object_name(METHODS, method, 'method'))
     c = Config(**names, **known, **given['config'])
@@ -337,14 +344,15 @@ def plan_run(
     chosen = _made_method(method, given['method'], loss, c.method)
     if als: _fits_least_squares(c, make, chosen, given['als'])
     build = _factory(model, make, c, given['model'])
-    record = _record_of(c, chosen, given) | dict(refit=refit)
+    record = _record_of(c, chosen, base, given) | dict(refit=refit)
     return Plan(c, build, chosen, base, record, given['als'])
 
 # %% ../nbs/480_plan.ipynb #a84dab63
-def _record_of(c: Config, method: Method, given: dict) -> dict:
+def _record_of(c: Config, method: Method, base, given: dict) -> dict:
     "What is stored of a plan."
-    own = {k: getattr(method, k) for k in options_of(method)}
-    record = asdict(c) | dict(model_options=given['model'], method_options=own)
+    own = dict(model_options=given['model'], method_options=recorded_options(method))
+    record = asdict(c) | own
+    if isinstance(base, Loss): record['loss_options'] = asdict(base)
     return record | (dict(als_options=given['als']) if given['als'] else {})
 
 # %% ../nbs/480_plan.ipynb #67467da1

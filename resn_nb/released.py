@@ -65,12 +65,12 @@ def released_levelled(
     first = np.searchsorted(pairs.col[order], pairs.col[order])
     tested = np.zeros(pairs.nnz, bool)
     tested[order] = np.arange(pairs.nnz) - first < level
-    part = [_pairs_of(pairs, at, data) for at in (~tested, tested)]
+    part = [_drawn_pairs(pairs, at, data) for at in (~tested, tested)]
     return replace(data, train=part[0], valid=None, test=part[1], time=None,
                    paradigm='debiased')
 
 # %% ../nbs/607_released.ipynb #9794a1bb
-def _pairs_of(pairs, at: np.ndarray, data: Interactions) -> sp.csr_array:
+def _drawn_pairs(pairs, at: np.ndarray, data: Interactions) -> sp.csr_array:
     "Those pairs of known (first n rows) and tested as a matrix of the log's shape."
     rows, cols = pairs.row[at] % data.n_users, pairs.col[at]
     return sp.csr_array((np.ones(len(rows)), (rows, cols)), data.train.shape)

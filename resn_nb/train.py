@@ -23,6 +23,8 @@ from .data import DATASETS, Interactions
 from .distributed import Team, join
 from .files import FORMAT, claim_folder, folder_path, known_format
 from .files import load_tensors, save_tensors, switch_of   # noqa: F401
+from .full_softmax import check_in_parts
+from .losses import LOSSES
 from .methods import METHODS
 from .plan import READER_OPTIONS, SOLVERS, Config, Plan   # noqa: F401
 
@@ -72,6 +74,7 @@ def _fits_refit(data: Interactions, model) -> None:
 # %% ../nbs/496_train.ipynb #c8bcce84
 def _same_call(team: Team, plan: Plan, data: Interactions, **facts) -> None:
     "Refuse what has no form in parts, and ranks that were called otherwise."
+    if team.size > 1: check_in_parts(plan.config.loss, plan.base)
     team.check_run(plan.config.model, plan.config.solver, plan.method)
     if team.size > 1: team.agree(plan.record | dict(data=blind(data).sha256) | facts)
 
@@ -89,7 +92,8 @@ def fit(
     # name in `MODELS`, a factory(data, dim=, generator=) or a module with .embeddings()
     model='mf',
     method='resn',         # name in `METHODS`, or an object with the hooks
-    loss: str = 'mse',     # name in `LOSSES`, or a function of (pos, neg, weight=None)
+    # name in `LOSSES`, one of its objects, or a function of (pos, neg, weight=None)
+    loss='mse',
     dim: int = 64,         # factors
     epochs: int = 100,     # at most
     lr: float = 5e-3,      # step size
@@ -97,7 +101,7 @@ def fit(
     # common | debiased | uniform | …, where `data` is split here, see `as_interactions`
     paradigm: str | None = None,
     device='auto',         # auto | cpu | cuda | cuda:N, or a torch.device
-    # name in `SOLVERS`; 'als' takes reg, alpha, steps, exact in place of lr
+    # name in `SOLVERS`; 'als' takes reg, alpha, nu, steps, exact, not lr
     solver: str = 'adam',
     out=None,              # folder for checkpoints and the result
     resume: bool = False,  # continue the run in `out`
@@ -108,7 +112,8 @@ def fit(
     progress: bool = True,   # a bar on a terminal and in a notebook
     # functions, each called as callback(model, row) after an epoch
     callbacks=(),
-    # fields of `Config`, of the method (beta=…), of the backbone (init=…); for a file
+    # fields of `Config`, of the method (beta=…), of the backbone (init=…), of the loss
+    # (tau=…; loss_options=dict(tau=…) where the method has such a name); for a file
     # or a table what `read_interactions` takes (user=…, time=…, sep=…)
     **options,
 ) -> Recommender:
@@ -151,7 +156,9 @@ def _kept_options(config: dict) -> dict:
     check('best_epoch' in config and 'model' in config, 'config', [*config], valid)
     als, own = config['solver'] == 'als', {f.name for f in fields(Config)}
     if als: own -= {'l2', 'negatives', 'batch_users'}
+    if getattr(LOSSES.get(config['loss']), 'full', False): own -= {'negatives'}
     kept = {k: config[k] for k in sorted(own)}
+    if 'loss_options' in config: kept['loss_options'] = config['loss_options']
     for k in ('model', 'method', 'als'): kept |= config.get(f'{k}_options', {})
     return kept | dict(epochs=config['best_epoch'], patience=0)
 
@@ -174,6 +181,7 @@ def refit_all(self: Recommender,
     "This model, trained anew on all that is known. Raises as `fit`."
     was, x = self.config, self.data
     kept = _kept_options(was)
+    if 'loss' in options: kept.pop('loss_options', None)
     whole = [p for p in (x.train, x.valid, x.test) if p is not None]
     named = dict(name=x.name, users=x.users, items=x.items, paradigm=x.paradigm)
     rec = fit(Interactions(sum(whole[1:], whole[0]), **named), **kept | options)
@@ -347,7 +355,7 @@ def resn_fit(
     paradigm:str=None,
     model:str='mf',          # backbone
     method:str='resn',       # of the second model; the first has none
-    loss:str='mse',          # mse, bce, bpr or softmax
+    loss:str='mse',          # name in LOSSES: mse, bpr, softmax, sl, full_sl …
     beta:float=None,         # weight of the method; default: its own, 0.001 for resn
     dim:int=64,              # factors
     epochs:int=100,          # at most; validation decides

@@ -26,6 +26,7 @@ from .recommender import Recommender, blind
 
 # %% ../nbs/488_trainer.ipynb #5ebc96b3
 from .state import RunState, run_mark
+from .unit_rows import UnitRows
 
 # %% ../nbs/488_trainer.ipynb #fb55c62e
 class Hooks(NamedTuple):
@@ -136,6 +137,7 @@ def new_model(
     "The backbone with the learned parts of the method: one state, one optimiser."
     model = plan.build(data)
     d = _checked_backbone(model, data)
+    if getattr(plan.base, 'cosine', False): model = UnitRows(model, data)
     g = generator_of(plan.config.seed, 0, 'cpu')
     model.of_method = plan.method.modules(data, d, g)
     return model.to(device).eval()
@@ -167,7 +169,8 @@ class _Steps(_Begun):
     ) -> tuple:                       # loss, penalty, how many positives
         "One move of all parameters."
         c, model, opt = self.config, self.state.model, self.state.opt
-        more = self.positives, users, c.negatives, generator, method.negatives
+        n = 0 if getattr(self.plan.base, 'full', False) else c.negatives
+        more = self.positives, users, n, generator, method.negatives
         b = self.team.draw(model, *more)
         loss = method.loss(model, b, self.plan.base) + self.hooks.auxiliary(b)
         penalty = method.penalty(model, b)
