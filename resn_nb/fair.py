@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BASES', 'SAVED_USERS', 'Base', 'Measured', 'measured', 'Tuned', 'final_data', 'tuned_base', 'Opponent', 'challengers',
-           'validation_curve', 'chosen_strengths', 'as_digits', 'from_digits', 'shown_difference', 'compared',
-           'after_case', 'fair_after_jobs']
+           'five_digits', 'validation_curve', 'chosen_strengths', 'as_digits', 'from_digits', 'shown_difference',
+           'compared', 'after_case', 'fair_after_jobs']
 
 # %% ../nbs/640_fair.ipynb #bc86b04b
 import time
@@ -197,6 +197,13 @@ def challengers(
     if rerank: found |= _second_stages(model, ranked_lists(model, x, split, 20))
     return found
 
+# %% ../nbs/640_fair.ipynb #4c82d294
+def five_digits(
+    value: float,
+) -> float:
+    "A number as the files hold it."
+    return float(f'{value:.5g}')
+
 # %% ../nbs/640_fair.ipynb #f67f3791
 def validation_curve(
     o: Opponent,
@@ -206,7 +213,7 @@ def validation_curve(
     rows = []
     for t in o.grid:
         m = (measured(o.at(t)) if t else plain).means()
-        rows.append([t, m['ndcg'], m['popular']])
+        rows.append([t, five_digits(m['ndcg']), five_digits(m['popular'])])
     return rows
 
 def chosen_strengths(
@@ -226,7 +233,7 @@ def _all_choices(curves: dict, limit: float, paradigm: str) -> dict[str, dict]:
     return chosen
 
 # %% ../nbs/640_fair.ipynb #7af3e225
-SAVED_USERS = 5000   # most users whose numbers are saved
+SAVED_USERS = 300   # most users whose numbers are saved
 
 def as_digits(
     values: np.ndarray,   # (N,) of 0 … 1
@@ -242,10 +249,9 @@ def from_digits(
 
 def shown_difference(
     d: Difference,
-) -> dict:   # JSON-ready, six digits
+) -> dict:   # JSON-ready
     "A difference as files hold it."
-    return {k: float(f'{v:.6g}') if isinstance(v, float) else v
-            for k, v in asdict(d).items()}
+    return {k: five_digits(v) if isinstance(v, float) else v for k, v in asdict(d).items()}
 
 # %% ../nbs/640_fair.ipynb #63f719d8
 def _test_at(o: Opponent | None, t: float | None, plain: Measured) -> Measured | None:
@@ -254,7 +260,7 @@ def _test_at(o: Opponent | None, t: float | None, plain: Measured) -> Measured |
 
 def _errors(values: dict, base: str) -> dict[str, float]:
     "Standard errors over users of each difference to one of them."
-    error = lambda d: float(d.std() / len(d)**.5)
+    error = lambda d: five_digits(d.std() / len(d)**.5)
     return {k: error(v - values[base]) for k, v in values.items() if k != base}
 
 def compared(
@@ -278,7 +284,8 @@ def _summary_of(found: dict[str, Measured], draws: int) -> dict[str, dict]:
                   popular_vs_plain=against('plain', 'popular'))
     rows = {}
     for k, m in found.items():
-        rows[k] = m.means() | {n: t[k] for n, t in tables.items() if k in t}
+        means = {n: five_digits(v) for n, v in m.means().items()}
+        rows[k] = means | {n: t[k] for n, t in tables.items() if k in t}
         if len(m.users) <= SAVED_USERS: rows[k]['users_ndcg'] = as_digits(m.ndcg)
     return rows
 

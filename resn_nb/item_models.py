@@ -136,29 +136,40 @@ def _off_diagonal(P: np.ndarray, rows: int = 512) -> np.ndarray:   # (m, m) floa
     return W
 
 # %% ../nbs/432_item_models.ipynb #37f8a86e
-ITEM_GRIDS['knn'] = dict(neighbours=(20, 50, 100, 200, 400), shrinkage=(0., 10., 100.))
+ITEM_GRIDS['item_knn'] = dict(
+    neighbours=(20, 50, 100, 200, 400), shrinkage=(0., 10., 100.))
 
-@register(ITEM_MODELS, 'knn')
+@register(ITEM_MODELS, 'item_knn')
 def item_knn(
     data: Interactions,         # fitted on its train part
     neighbours: int = 100,      # of each item, 1 … m - 1
     shrinkage: float = 10.,     # h ≥ 0
+    # whose neighbours count: those of the item scored, or of the user's ('owned')
+    around: str = 'candidate',
     normalise: bool = False,    # similarities of each item's neighbours sum to 1
     block_bytes: int = 64 << 20,    # memory for one block of similarities
 ) -> ItemWeights:               # a row model
-    """Item-based neighbours by cosine (Deshpande and Karypis, TOIS 2004).
+    """Item-based neighbours by cosine (Sarwar 2001; Deshpande and Karypis 2004).
 
     Raises ValueError or TypeError for options that are none."""
-    check_number('shrinkage', shrinkage, 0, 1e12)
-    switch = isinstance(normalise, bool)
-    check(switch, 'normalise', normalise, 'True or False', TypeError)
     X, m = _train_of(data), data.n_items
-    check_integer('neighbours', neighbours, 1, m - 1)
+    _check_neighbours(m, neighbours, shrinkage, around, normalise)
     rows = max(1, check_integer('block_bytes', block_bytes, 1) // (4 * m))
     T, r = sp.csr_array(X.T), np.bincount(X.indices, minlength=m).astype(float)**.5
     near = lambda a: _near_items(T, X, r, a, rows, neighbours, shrinkage)
     W = sp.csr_array(sp.vstack([near(a) for a in range(0, m, rows)]))
-    return ItemWeights(X, _rows_to_one(W) if normalise else W, 'knn')
+    W = _rows_to_one(W) if normalise else W
+    return ItemWeights(X, W if around == 'owned' else sp.csr_array(W.T), 'item_knn')
+
+# %% ../nbs/432_item_models.ipynb #2db324dc
+def _check_neighbours(m: int, neighbours, shrinkage, around, normalise) -> None:
+    "Refuse options of `item_knn` that are none."
+    check_integer('neighbours', neighbours, 1, m - 1)
+    check_number('shrinkage', shrinkage, 0, 1e12)
+    sides = isinstance(around, str) and around in ('candidate', 'owned')
+    check(sides, 'around', around, "'candidate' or 'owned'")
+    switch = isinstance(normalise, bool)
+    check(switch, 'normalise', normalise, 'True or False', TypeError)
 
 # %% ../nbs/432_item_models.ipynb #e800cc17
 def _near_items(T, X, r, a: int, rows: int, k: int, h: float) -> sp.csr_array:
