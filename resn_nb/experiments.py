@@ -26,7 +26,8 @@ from .runs import WHERE, chosen, chosen_within, final_of, grid, label_of
 from .runs import load_results
 from .tables import pareto, summary
 
-import resn_nb.fair, resn_nb.published, resn_nb.studies   # noqa: F401 (enter studies)
+import resn_nb.fair, resn_nb.fair_training   # noqa: F401 (they enter studies)
+import resn_nb.published, resn_nb.studies   # noqa: F401
 
 # %% ../nbs/645_experiments.ipynb #4149391e
 from .jobs import claim, complete, run_key   # noqa: F401
