@@ -121,9 +121,10 @@ class Family:
 
 def _grid(*strengths: float) -> tuple[float, ...]: return 0., *map(float, strengths)
 
-SHARES = _grid(.1, .2, .3, .4, .5, .6, .7, .8, .9, 1)          # of a term
-BEYOND = _grid(.1, .2, .3, .4, .5, .6, .8, 1, 1.25, 1.5, 2)    # past taking it whole
-POWERS = _grid(.05, .1, .15, .2, .3, .4, .5, .6, .8, 1)        # of counts
+_SMALL = .05, .1, .15, .2, .25, .3, .35, .4   # near a limit steps have to be small
+SHARES = _grid(*_SMALL, .5, .6, .7, .8, .9, 1)             # of a term
+BEYOND = _grid(*_SMALL, .5, .6, .8, 1, 1.25, 1.5, 2)       # past taking it whole
+POWERS = _grid(.01, .02, .03, .05, .07, .1, .15, .2, .25, .3, .4, .5, .6, .8, 1)
 
 # %% ../nbs/380_after_training.ipynb #816d7cec
 OPPONENTS: dict[str, Callable[..., Family]] = {}   # name → function of model, counts

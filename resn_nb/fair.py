@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BASES', 'SAVED_USERS', 'Base', 'Measured', 'measured', 'Tuned', 'final_data', 'tuned_base', 'Opponent', 'challengers',
-           'validation_curve', 'chosen_strengths', 'as_digits', 'from_digits', 'shown_difference', 'compared',
-           'after_case', 'fair_after_jobs']
+           'five_digits', 'validation_curve', 'chosen_strengths', 'as_digits', 'from_digits', 'shown_difference',
+           'compared', 'after_case', 'fair_after_jobs']
 
 # %% ../nbs/640_fair.ipynb #bc86b04b
 import time
@@ -64,7 +64,8 @@ _fixed = dict(loss='full_sl', init='normal_1', lr=.03, epochs=60, eval_every=5,
 BASES['full_sl'] = Base(partial(_base_factors, _fixed),
                         tuple(dict(tau=t) for t in (.07, .1, .15, .2, .3, .5)), True)
 _fixed = dict(solver='als', epochs=16, eval_every=2, patience=2)
-_als_settings = (64, 10., 4.), (64, 30., 10.), (64, 100., 40.), (256, 10., 4.), (256, 30., 10.)
+_als_settings = ((64, 10., 4.), (64, 30., 10.), (64, 100., 40.),
+                 (256, 10., 4.), (256, 30., 10.))   # dim, reg, alpha
 BASES['als'] = Base(partial(_base_factors, _fixed), tuple(
     dict(dim=d, reg=r, alpha=a) for d, r, a in _als_settings), True)
 
@@ -75,8 +76,8 @@ def _item_base(name: str, x: Interactions, setting: dict, seed: int, epochs):
 
 BASES['ease'] = Base(partial(_item_base, 'ease'),
                      tuple(dict(reg=r) for r in (30., 100., 300., 1000., 3000.)), True)
-BASES['item_knn'] = Base(partial(_item_base, 'item_knn'), tuple(
-    dict(neighbours=k, shrinkage=s) for k in (20, 100, 300) for s in (0., 100.)))
+BASES['knn'] = Base(partial(_item_base, 'knn'), tuple(
+    dict(neighbours=k, shrinkage=s) for k in (20, 60, 200) for s in (0., 100.)))
 BASES['bestseller'] = Base(partial(_item_base, 'bestseller'), ({},))
 
 # %% ../nbs/640_fair.ipynb #c8b22844
@@ -85,7 +86,7 @@ class Measured:
     "What the lists of some users are worth, user by user."
     users: np.ndarray     # (N,) ids
     ndcg: np.ndarray      # (N,) of 0 … 1, as the two below
-    recall: np.ndarray
+    recall: np.ndarray    # share of a user's test items in the list
     popular: np.ndarray   # share of slots of the most popular group
     coverage: float       # share of all items that are in some list
 
@@ -197,6 +198,13 @@ def challengers(
     if rerank: found |= _second_stages(model, ranked_lists(model, x, split, 20))
     return found
 
+# %% ../nbs/640_fair.ipynb #4c82d294
+def five_digits(
+    value: float,
+) -> float:
+    "A number as the files hold it."
+    return float(f'{value:.5g}')
+
 # %% ../nbs/640_fair.ipynb #f67f3791
 def validation_curve(
     o: Opponent,
@@ -206,7 +214,7 @@ def validation_curve(
     rows = []
     for t in o.grid:
         m = (measured(o.at(t)) if t else plain).means()
-        rows.append([t, m['ndcg'], m['popular']])
+        rows.append([t, five_digits(m['ndcg']), five_digits(m['popular'])])
     return rows
 
 def chosen_strengths(
@@ -226,7 +234,7 @@ def _all_choices(curves: dict, limit: float, paradigm: str) -> dict[str, dict]:
     return chosen
 
 # %% ../nbs/640_fair.ipynb #7af3e225
-SAVED_USERS = 5000   # most users whose numbers are saved
+SAVED_USERS = 300   # most users whose numbers are saved
 
 def as_digits(
     values: np.ndarray,   # (N,) of 0 … 1
@@ -240,12 +248,12 @@ def from_digits(
     "The reverse, to a ten-thousandth."
     return np.array(text.split(), int) / 1e4
 
+# %% ../nbs/640_fair.ipynb #bca502ed
 def shown_difference(
     d: Difference,
-) -> dict:   # JSON-ready, six digits
+) -> dict:   # JSON-ready
     "A difference as files hold it."
-    return {k: float(f'{v:.6g}') if isinstance(v, float) else v
-            for k, v in asdict(d).items()}
+    return {k: five_digits(v) if isinstance(v, float) else v for k, v in asdict(d).items()}
 
 # %% ../nbs/640_fair.ipynb #63f719d8
 def _test_at(o: Opponent | None, t: float | None, plain: Measured) -> Measured | None:
@@ -254,7 +262,7 @@ def _test_at(o: Opponent | None, t: float | None, plain: Measured) -> Measured |
 
 def _errors(values: dict, base: str) -> dict[str, float]:
     "Standard errors over users of each difference to one of them."
-    error = lambda d: float(d.std() / len(d)**.5)
+    error = lambda d: five_digits(d.std() / len(d)**.5)
     return {k: error(v - values[base]) for k, v in values.items() if k != base}
 
 def compared(
@@ -278,7 +286,8 @@ def _summary_of(found: dict[str, Measured], draws: int) -> dict[str, dict]:
                   popular_vs_plain=against('plain', 'popular'))
     rows = {}
     for k, m in found.items():
-        rows[k] = m.means() | {n: t[k] for n, t in tables.items() if k in t}
+        means = {n: five_digits(v) for n, v in m.means().items()}
+        rows[k] = means | {n: t[k] for n, t in tables.items() if k in t}
         if len(m.users) <= SAVED_USERS: rows[k]['users_ndcg'] = as_digits(m.ndcg)
     return rows
 

@@ -104,6 +104,7 @@ def trials_of(
     if loss == 'bpr': return [t | dict(loss='bpr') for t in _bpr_trials(split, x)]
     unit = _UNIT | dict(model=model)
     if model != 'mf': unit |= dict(layers=2)
+    if _is_large(x): unit |= dict(batch_users=512, epochs=30)
     if loss == 'sl':
         name = dict(loss='shared_sl', **_SAMPLED) if _is_large(x) else dict(loss='full_sl')
         return [unit | name | dict(tau=t) for t in _TAUS.get(split, (.1, .2))]
@@ -227,10 +228,13 @@ def _twin(split: str, name: str, epochs: int) -> dict:
 @study('published_twins', data='simulated', epochs=2)
 def published_twins_jobs(
     data='irb-amazon-electronic',   # a data set
+    twin='all',                     # as-chosen, own-included, …, or all
     epochs=40,                      # at most
 ):                                  # yields (name, job)
     "What own positives, temperature, start, draws and cosines are worth to a softmax."
     check_integer('epochs', epochs, 1)
-    for name in _TWINS:
+    known = 'all', *_TWINS
+    check(twin in known, 'twin', twin, 'one of ' + ', '.join(known))
+    for name in (_TWINS if twin == 'all' else [twin]):
         job = partial(_twin, data, name, epochs)
         yield f'{data}-{name}', partial(_single_thread, job)

@@ -172,7 +172,7 @@ def _pairs_at(Y: sp.csr_array, users, p: Protocol, rng) -> tuple[Tensor, Tensor]
     own, m = sp.coo_array(Y[users]), Y.shape[1]
     rows, items = draw_lacking(Y, users, p.negatives, rng)
     at = lambda row, col: torch.from_numpy(row.astype(np.int64) * m + col)
-    return at(*own.coords), at(rows, items)
+    return at(own.row, own.col), at(rows, items)
 
 def _one_epoch(t: dict, data: Interactions, p: Protocol, beta, seed, epoch, work):
     "Change the state by one pass over the users; the loss without the ridge."
