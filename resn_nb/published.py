@@ -78,11 +78,11 @@ def decayed_mf(
 _UNIT = dict(lr=.1, l2=0., batch_users=256, init='normal_1', epochs=40, patience=2)
 _SAMPLED = dict(sample=2000)   # items of a step
 _TAUS = {'irb-amazon-electronic': (.15, .2), 'irb-amazon-electronic-levelled': (.07, .1),
-         'irb-amazon-cd-levelled': (.07, .1), 'irb-amazon-movie': (.07, .1),
-         'irb-gowalla': (.07, .1), 'irb-gowalla-levelled': (.05, .07)}
+         'irb-amazon-cd-levelled': (.07, .1), 'irb-amazon-movie': (.15, .2),
+         'irb-gowalla': (.1, .15), 'irb-gowalla-levelled': (.1, .15)}
 _POWERS = {'irb-amazon-electronic': (5, 8), 'irb-amazon-electronic-levelled': (10, 14),
-           'irb-amazon-cd-levelled': (10, 14), 'irb-amazon-movie': (10, 14),
-           'irb-gowalla': (10, 14), 'irb-gowalla-levelled': (14, 20)}
+           'irb-amazon-cd-levelled': (10, 14), 'irb-amazon-movie': (5, 8),
+           'irb-gowalla': (8, 10), 'irb-gowalla-levelled': (8, 10)}
 
 def _bpr_trials(split: str, x) -> list[dict]:
     lr, wd = THEIR_SETTINGS[split]['bpr'] if split in PUBLISHED else (1e-3, 0)
@@ -104,7 +104,7 @@ def trials_of(
     if loss == 'bpr': return [t | dict(loss='bpr') for t in _bpr_trials(split, x)]
     unit = _UNIT | dict(model=model)
     if model != 'mf': unit |= dict(layers=2)
-    if _is_large(x): unit |= dict(batch_users=512, epochs=30)
+    if _is_large(x): unit |= dict(batch_users=512)
     if loss == 'sl':
         name = dict(loss='shared_sl', **_SAMPLED) if _is_large(x) else dict(loss='full_sl')
         return [unit | name | dict(tau=t) for t in _TAUS.get(split, (.1, .2))]
