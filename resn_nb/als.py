@@ -9,102 +9,14 @@ __all__ = ['clip_level', 'ALS']
 import math, time
 from typing import NamedTuple
 
-import numpy as np
 import scipy.sparse as sp
 import torch
 from fastcore.basics import patch
 from torch import Tensor
 
 from .core import check, check_integer, check_number
-
-# %% ../nbs/340_als.ipynb #88d5a808
-def _sparse_ones(C: sp.csr_array, dtype, device) -> Tensor:   # (n, m), entries 1
-    "The pattern of `C` as a sparse tensor; 32-bit indices, quickest for the kernels."
-    wide = np.int32 if max(C.nnz, *C.shape) < 2**31 else np.int64
-    to = lambda x: torch.from_numpy(x.astype(wide)).to(device)
-    ones = torch.ones(C.nnz, dtype=dtype, device=device)
-    return torch.sparse_csr_tensor(to(C.indptr), to(C.indices), ones, C.shape,
-                                   check_invariants=False)
-
-# %% ../nbs/340_als.ipynb #69260044
-def _block_gram(X: Tensor, Y: Tensor, rows: int = 1 << 15) -> Tensor:   # (d, d)
-    "XᵀY in float64 on the CPU, in blocks of rows."
-    blocks = zip(X.split(rows), Y.split(rows))
-    return sum(x.double().T @ y.double() for x, y in blocks).cpu()
-
-def _entry_sum(X: Tensor, Y: Tensor) -> float:
-    "Sum of the entries of X∘Y; rows in the tensors' precision, their sum in float64."
-    return torch.linalg.vecdot(X, Y).sum(dtype=torch.float64).item()
-
-# %% ../nbs/340_als.ipynb #a7add58a
-class _RowSystems:
-    "The normal equations of all rows of one side, the other side's factors Y fixed."
-    def __init__(self, C: sp.csr_array, alpha: float, reg: float, dtype, device):
-        self.S, self.alpha, self.reg = _sparse_ones(C, dtype, device), alpha, reg
-        self.degree = self.S.crow_indices().diff().to(dtype)[:, None]   # (n, 1)
-        share = np.bincount(C.indices, minlength=C.shape[1]) / C.nnz
-        self.share = torch.from_numpy(share).to(device, dtype)   # (m,), of all pairs
-
-    def fix(self, Y: Tensor, gram: Tensor) -> None:   # (m, d) and YᵀY
-        self.Y, self.YT = Y, Y.T
-        self.G = gram + self.reg * torch.eye(len(gram), dtype=torch.float64)
-        self.B = (1 + self.alpha) * (self.S @ Y)
-
-    def times(self, X: Tensor, G: Tensor | None = None) -> Tensor:   # (n, d) → (n, d)
-        "𝒜(X) for all rows at once; `G` in place of YᵀY + λI."
-        seen = torch.sparse.sampled_addmm(self.S, X, self.YT, beta=0., alpha=self.alpha)
-        return torch.addmm(seen @ self.Y, X, (self.G if G is None else G).to(X))
-
-# %% ../nbs/340_als.ipynb #632c147c
-def _inverse_guess(side: _RowSystems, G: Tensor):   # → a function (n, d) → (n, d)
-    "P⁻¹ for all rows, see above."
-    H = side.alpha * _block_gram(side.share[:, None] * side.Y, side.Y)
-    L = torch.linalg.cholesky(G)
-    half = torch.linalg.solve_triangular(L, H, upper=False)
-    h, E = torch.linalg.eigh(torch.linalg.solve_triangular(L, half.T, upper=False))
-    E = torch.linalg.solve_triangular(L.T, E, upper=True).to(side.Y)
-    weight = 1 / (1 + side.degree * h.clamp(min=0).to(side.Y))
-    return lambda R: ((R @ E) * weight) @ E.T
-
-# %% ../nbs/340_als.ipynb #92546f63
-def _cg_steps(side: _RowSystems, X: Tensor, G: Tensor, steps: int) -> tuple:
-    """`steps` conjugate-gradient steps from X for every row at once.
-
-    Each lowers every row's quadratic. Returns X', the residuals before and after."""
-    P, some = _inverse_guess(side, G), torch.finfo(X.dtype).tiny
-    R = first = side.B - side.times(X, G)
-    Z = D = P(R)
-    rz = torch.linalg.vecdot(R, Z)[:, None]
-    for k in range(steps):
-        Q = side.times(D, G)
-        # a row that is solved stays
-        a = rz / torch.linalg.vecdot(D, Q)[:, None].clamp(min=some)
-        X, R = X + a * D, R - a * Q
-        if k + 1 == steps: break
-        Z, old = P(R), rz
-        rz = torch.linalg.vecdot(R, Z)[:, None]
-        D = Z + rz / old.clamp(min=some) * D
-    return X, first, R
-
-# %% ../nbs/340_als.ipynb #dc101615
-def _exact_rows(side: _RowSystems, G: Tensor, block_bytes: int = 1 << 23) -> Tensor:
-    "The exact solution (n, d) of every row, in blocks of rows of similar length."
-    crow, cols, Y = side.S.crow_indices().long(), side.S.col_indices(), side.Y
-    d, out, G, length = Y.shape[1], torch.empty_like(side.B), G.to(Y), crow.diff()
-    Y0 = torch.cat([Y, Y.new_zeros(1, d)])      # padding points at a row of zeros
-    rows = max(1, block_bytes // (4 * d * d * Y.element_size()))
-    for r in length.argsort(stable=True).split(rows):
-        A, end = G.repeat(len(r), 1, 1), crow[r + 1][:, None]
-        longest = int(length[r[-1]])            # the last row of a block
-        wide = max(1, min(longest, 2 * d))
-        for k in range(0, longest, wide):
-            at = crow[r][:, None] + torch.arange(k, k + wide, device=Y.device)
-            items = cols[at.clamp(max=len(cols) - 1)]
-            Z = Y0[torch.where(at < end, items, len(Y))]
-            A.baddbmm_(Z.mT, Z, alpha=side.alpha)
-        b = side.B[r][:, :, None]
-        out[r] = torch.cholesky_solve(b, torch.linalg.cholesky(A))[:, :, 0]
-    return out
+from .row_systems import (
+    _RowSystems, _block_gram, _cg_steps, _entry_sum, _exact_rows)
 
 # %% ../nbs/340_als.ipynb #8cf94032
 def clip_level(
@@ -205,12 +117,15 @@ class ALS:
         seed: int = 0,            # of the item factors at the start, below 2⁶³
         device='cpu',             # where the factors are, as for torch
         dtype=torch.float32,      # of the factors: torch.float32 or float64
+        # ν, 0 … 1: the ridge of a row is λ (its pairs + m/α)^ν, m rows on the other side.
+        # Rendle's weight α₀ of all pairs and λ' are α = 1/α₀ and λ = (1 + α) λ'
+        nu: float = 0.,
     ):
         C = _observed_pairs(train)
         _check_sizes(dim, steps, seed); _check_weights(beta, reg, alpha)
         device = _checked_device(exact, safe, device, dtype)
         both = C, sp.csr_array(C.T)
-        self.sides = [_RowSystems(M, alpha, reg, dtype, device) for M in both]
+        self.sides = [_RowSystems(M, alpha, reg, dtype, device, nu) for M in both]
         self.beta, self.exact, self.steps, self.safe = beta, exact, steps, safe
         self.base = (1 + alpha) * C.nnz
         g = torch.Generator().manual_seed(int(seed))
@@ -313,7 +228,7 @@ def _proposal(self: ALS, k: int) -> tuple[Tensor, Tensor | None, _Along]:
 def _objective_at(self: ALS, k: int, along: _Along, t: float, sigma1: float) -> float:
     "F on the segment, where σ₁ is known: ridge of the side held, loss, penalty."
     held, (a, b, c) = self.roots[1 - k], along.loss
-    value = self.base + self.sides[k].reg * held.gram.trace().item()
+    value = self.base + self.sides[1 - k].ridge_of(self.factors[1 - k], held.gram)
     return value + a + t * b + t * t * c + self.beta * sigma1**2
 
 # %% ../nbs/340_als.ipynb #a305d1ad
@@ -337,17 +252,35 @@ def half(self: ALS,
     self.log.append(row)
     return row
 
+# %% ../nbs/340_als.ipynb #246bee57
+def _ridge_roots(self: ALS) -> list[_GramRoot]:
+    "Roots of the Gram matrices, each row weighed by its ridge over that of an empty one."
+    if self.sides[0].extra is None: return self.roots
+    of = lambda side: 1 + side.extra / side.reg
+    first = self.sides[0].reg
+    weigh = lambda side, X: side.reg / first * of(side) * X
+    pairs = zip(self.sides, self.factors)
+    return [_GramRoot(_block_gram(weigh(side, X), X)) for side, X in pairs]
+
+def _turned_mixture(self: ALS, old: _GramRoot, new: _GramRoot, Q, W) -> Tensor:
+    "Ω in the coordinates of the balanced items V W."
+    if self.sides[0].extra is None:
+        return new.E.T @ (Q.T @ self.omega @ Q) @ new.E
+    back = torch.where(new.e > 1e-7 * new.e[-1], 1 / new.e.clamp(min=1e-300), 0.)
+    A, _, Bt = torch.linalg.svd(old.R @ W @ new.E * back)    # near to a rotation
+    return (A @ Bt).T @ self.omega @ (A @ Bt)
+
 # %% ../nbs/340_als.ipynb #1cb0e673
 def _balance_sides(self: ALS) -> None:
     "The same scores with UᵀU = VᵀV = diag(σ): the ridge is as small as it can be."
-    before, (u, v) = sum(r.gram.trace() for r in self.roots), self.roots
+    u, v = weighed = _ridge_roots(self)
+    before, old = sum(r.gram.trace() for r in weighed), self.roots[1]
     Q, s, Pt = torch.linalg.svd(v.R @ u.R.T)
     thin = torch.where(s > 1e-12 * s[0], s.clamp(min=1e-300)**-.5, 0.)
-    turn = lambda X, root, T: X @ (root.R.T @ T * thin).to(X)
-    U, V = turn(self.U, v, Q), turn(self.V, u, Pt.T)
-    self._set([U, V], Q.T @ self.omega @ Q, self.log)
-    self.omega = self.roots[1].E.T @ self.omega @ self.roots[1].E
-    change = float(sum(r.gram.trace() for r in self.roots) - before)
+    T, W = v.R.T @ Q * thin, u.R.T @ Pt.T * thin       # of the users, of the items
+    self._set([self.U @ T.to(self.U), self.V @ W.to(self.V)], self.omega, self.log)
+    self.omega = _turned_mixture(self, old, self.roots[1], Q, W)
+    change = float(sum(r.gram.trace() for r in _ridge_roots(self)) - before)
     self.log[-1]['objective'] += self.sides[0].reg * change
 
 # %% ../nbs/340_als.ipynb #04b5bc52

@@ -21,6 +21,7 @@ from .als import ALS
 from .bench_peers import (  # noqa: F401
     bench_lightgcn, bench_lightgcn_gowalla, bench_lightgcn_quality, pair_batch,
     pair_steps, run_peer, same_loss)
+from .bench_softmax import bench_full_softmax   # noqa: F401
 from .bench_spectral import PARTS
 from .clock import BENCHMARKS, least_of, peak_memory, race, training_step
 from .core import check, choose, command, register

@@ -19,6 +19,7 @@ from .losses import LOSSES, Positives, draw
 from .methods import Method
 from .models import MF
 from .train import SOLVERS
+from .unit_rows import UnitRows
 
 # %% ../nbs/655_clock.ipynb #17acd483
 def on(
@@ -127,14 +128,17 @@ def training_step(
     "One training step of matrix factorisation with a method, as `fit` takes it."
     start, g = (torch.Generator(d).manual_seed(0) for d in ('cpu', device))
     model, method = MF(data, dim, generator=start), method.setup(data)
+    base = LOSSES[loss]
+    full, cosine = (getattr(base, k, False) for k in ('full', 'cosine'))
+    if cosine: model = UnitRows(model, data)
     model.of_method = method.modules(data, dim, start)
     model, positives = model.to(device), Positives(data.train, device)
     opt, method = SOLVERS['adam'](model.parameters(), 1e-3), method.at(0)
     n, here = len(positives.users), dict(generator=g, device=device)
     def step() -> None:
         some = positives.users[torch.randint(n, (users,), **here)]
-        b = draw(model, positives, some, 4, g, method.negatives)
-        whole = method.loss(model, b, LOSSES[loss]) + method.penalty(model, b)
+        b = draw(model, positives, some, 0 if full else 4, g, method.negatives)
+        whole = method.loss(model, b, base) + method.penalty(model, b)
         opt.zero_grad(); whole.backward(); opt.step()
     return step
 

@@ -156,6 +156,8 @@ def _resn_in_parts(method: ReSN, team: Group) -> ShardedReSN:
     check(not method.through, 'through', True, f'False {_IN_PARTS}')
     valid = f'exact, popularity or power {_IN_PARTS}'
     check(method.norm != 'random', 'norm', method.norm, valid)
+    for k in ('centred', 'scale_free'):
+        check(not getattr(method, k), k, True, f'False {_IN_PARTS}')
     return ShardedReSN(method.beta, method.norm, team)
 
 # %% ../nbs/464_distributed.ipynb #a85f5df0

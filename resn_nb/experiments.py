@@ -17,21 +17,23 @@ from fastcore.script import Param
 
 from .core import check, choose, command
 from .data import DATASETS, Interactions
-from .jobs import STUDIES, Study, run_study
+from .jobs import STUDIES, run_study
 from .frame import takes_loss
 from .methods import GRIDS, METHODS
-from .runner import EXPERIMENTS, Experiment, run_experiment
-from .runs import WHERE, chosen, final_of, grid, label_of, load_results
+from .runner import EXPERIMENTS, Experiment, parse_only, run_experiment
+from .runner import study_options
+from .runs import WHERE, chosen, chosen_within, final_of, grid, label_of
+from .runs import load_results
 from .tables import pareto, summary
 
-import resn_nb.published   # noqa: F401 (enters a study)
-import resn_nb.studies   # noqa: F401 (enters the studies)
+import resn_nb.fair, resn_nb.fair_training   # noqa: F401 (they enter studies)
+import resn_nb.published, resn_nb.studies   # noqa: F401
 
 # %% ../nbs/645_experiments.ipynb #4149391e
 from .jobs import claim, complete, run_key   # noqa: F401
 from .runner import tune   # noqa: F401
-from .runs import FORMAT, WORLDS, choose_beta, gather, pick, run   # noqa: F401
-from .runs import validation_only   # noqa: F401
+from .runs import (  # noqa: F401
+    FORMAT, WORLDS, choose_beta, gather, pick, run, validation_only)
 from .tables import cells, headline, paired   # noqa: F401
 
 _all_ = ['FORMAT', 'WHERE', 'WORLDS', 'EXPERIMENTS', 'Experiment', 'grid', 'run_key',
@@ -108,34 +110,41 @@ def comparison(
     smoke: dict = SMOKE,     # changes for --smoke
     # True: tune the plain model first; the others keep its choice and add their grid
     inherit: bool = False,
+    # first: the grid with the first seed, its choice with all; each: grid and choice
+    # within the split of every seed, so that no choice has seen another one's test
+    search: str = 'first',
     **options,               # for all runs, e.g. dim=32
 ) -> Experiment:
-    "Grid with one seed, then what validation chose with all; refuses unknown names."
+    "Grid, then what validation chose with all seeds; refuses unknown names."
     grids, seeds = GRIDS if grids is None else grids, _check_seeds(seeds)
+    check(search in ('first', 'each'), 'search', search, 'first or each')
     methods = _several_names('methods', methods)
     backbones = _several_names('backbones', backbones)
     _check_comparison(methods, backbones, grids, options)
     others = [m for m in methods if m != 'none']
+    searched = seeds if search == 'each' else seeds[:1]
     points = functools.partial(_points_of, data, backbones, grids=grids,
-                               options=options, seed=seeds[0])
+                               options=options, seeds=searched)
     plain, rest = points(['none']), points(others)
 
     def finals(table):
+        if search == 'each': return [final_of(table, i) for i in chosen_within(table)]
         return [final_of(table, i) | dict(seed=s) for i in chosen(table) for s in seeds]
     def rivals(table):
         return [table.config[rows.valid_ndcg.idxmax()] | dict(method=m) | g
-                for (*_, b), rows in table.groupby(WHERE) for m in others
+                for (*_, b, _), rows in table.groupby([*WHERE, 'seed']) for m in others
                 if _setting_of(b, m) is not None for g in grid(**_grid_of(grids, b, m))]
     if inherit: return Experiment(title, plain, smoke, (rivals, finals), rest)
     return Experiment(title, plain + rest, smoke, (finals,))
 
 # %% ../nbs/645_experiments.ipynb #00f0386c
-def _points_of(data, backbones, methods, grids, options, seed) -> tuple[dict, ...]:
-    "The grids of `methods` on each data set and each backbone that they fit."
+def _points_of(data, backbones, methods, grids, options, seeds) -> tuple[dict, ...]:
+    "The grids of `methods` on each data set and each backbone that they fit, by seed."
     places = [dict(zip(('data', 'paradigm', 'world'), d)) for d in data]
     axes = lambda b, m: grid(**_grid_of(grids, b, m))
     return tuple(place | dict(method=m) | s | options | g | dict(seed=seed)
-                 for place in places for b in backbones for m in methods
+                 for seed in seeds for place in places
+                 for b in backbones for m in methods
                  if (s := _setting_of(b, m)) is not None for g in axes(b, m))
 
 # %% ../nbs/645_experiments.ipynb #45e0a37f
@@ -231,6 +240,20 @@ EXPERIMENTS['main_mf'] = comparison(
     FIRST_GRIDS, ['mf'], grids=FIRST_GRIDS)
 MAIN = 'first_mf', 'main_mf', 'main_als', 'main_als_large'   # the main comparison
 
+# %% ../nbs/645_experiments.ipynb #80be3a38
+_ridges, _quick = [3., 10., 30., 100.], [('coat', None), ('ml-100k', 'debiased')]
+EXPERIMENTS['own_als'] = comparison(
+    'Least squares, a ridge for each method, a choice within each split',
+    _quick, WITH_ALS, ['als'], search='each', smoke=SMOKE_ALS,
+    grids={'none:als': dict(reg=_ridges),
+           'resn:als': dict(reg=_ridges, beta=[.1, .5, 2., 8.]),
+           'shrink:als': dict(reg=_ridges, gamma=[0., .2, .4, .6, .8])},
+    epochs=60, eval_every=4, patience=3)
+EXPERIMENTS['decay'] = Experiment(
+    'Weight decay of the plain model on MovieLens-1M, on validation',
+    grid(data='ml-1m', method='none', seed=0,
+         **BACKBONES['mf'] | dict(loss='bce', l2=[1e-5, .03, .1])), SMOKE)
+
 # %% ../nbs/645_experiments.ipynb #00a081a1
 _no_loss = lambda g: {k: v for k, v in g.items() if k != 'loss'}
 _graph = {m: _no_loss(g) for m, g in FIRST_GRIDS.items()}
@@ -284,31 +307,14 @@ def _list_of_all() -> str:
     if STUDIES: lines.append(f'\n{"study":<22}  what it measures')
     return '\n'.join([*lines, *(f'{k:<22}  {s.about}' for k, s in STUDIES.items())])
 
-def _parse_only(text: str | None) -> dict:
-    "NAME=VALUE,… as a dict."
-    pairs = [] if text is None else [p.partition('=') for p in text.split(',')]
-    valid = 'NAME=VALUE[,NAME=VALUE…], each name once, e.g. data=ml-1m'
-    found = {k: v for k, _, v in pairs}
-    ok = all(k and eq for k, eq, _ in pairs) and len(found) == len(pairs)
-    check(ok, 'only', text, valid)
-    return found
-
 # %% ../nbs/645_experiments.ipynb #a2ef1520
-def _study_options(s: Study, only: dict) -> dict:
-    "A filter's words as options of a study, of the kind of their defaults."
-    valid = ', '.join(s.options) or f'none: {s.name} has no option'
-    for k in only: check(k in s.options, 'only', k, valid)
-    number = lambda k: type(s.options[k]) in (int, float)
-    try: return {k: type(s.options[k])(v) if number(k) else v for k, v in only.items()}
-    except ValueError: check(False, 'only', only, 'numbers where the default is one')
-
 def _run_named_study(name: str, out, smoke: bool, only: dict, trials: int, force: bool):
     "A study by name: what is there is not made again."
     s = STUDIES[name]
     check(trials == 0, 'trials', trials, f'0: {name} is a study')
     folder = Path(out or ('runs/smoke' if smoke else 'nbs/results'))
     folder = folder if out else folder/s.folder
-    options = _study_options(s, only)
+    options = study_options(s, only)
     files = run_study(name, folder, force=force, smoke=smoke, **options)
     print(f'{s.about}\n{len(files)} results in {folder}')
 
@@ -343,7 +349,7 @@ def resn_experiment(
         return print(_list_of_all())
     choose(EXPERIMENTS | STUDIES, name, 'name')
     check(out != '', 'out', out, 'a folder')
-    part, study = _parse_only(only), name in STUDIES
+    part, study = parse_only(only), name in STUDIES
     check(study or not force, 'force', True, 'for a study; runs are never replaced')
     if study: _run_named_study(name, out, smoke, part, trials, force)
     else: _run_named_experiment(name, out, smoke, part, trials)

@@ -15,11 +15,12 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from .als import _block_gram, _exact_rows, _GramRoot, _RowSystems
-from .als import _sparse_ones
+from .als import _GramRoot
 from .core import check, check_number
 from .interactions import Interactions
 from .labels import _label_positions, as_labels, encode, label_kind
+from .row_systems import (
+    _block_gram, _exact_rows, _own_ridge, _RowSystems, _sparse_ones)
 from .shrink import shrink_transform
 
 # %% ../nbs/370_fold_in.ipynb #26c36456
@@ -50,6 +51,7 @@ def _rows_of_ones(row: np.ndarray, col: np.ndarray, shape) -> sp.csr_array:
     C.data[:] = 1
     return C
 
+# %% ../nbs/370_fold_in.ipynb #2301bac0
 def _ids_met(ids, m: int, valid: str) -> np.ndarray:
     "The ids of one newcomer's items."
     try: x = np.asarray(ids)
@@ -69,29 +71,31 @@ def fold_in(
     weights: float = 4.,    # α ≥ 0: what a pair that was observed weighs more
     penalty: Tensor | None = None,   # N (d, d), see `spectral_term`
     bias: Tensor | None = None,      # b (m,): part of the score that V has not
+    nu: float = 0.,         # ν, as in training: λ (items met + m/α)^ν in place of λ
 ) -> Tensor:                # (b, d), in V's type
     """Rows of newcomers, exact for weighted least squares (Hu et al., ICDM 2008).
 
     A `ValueError` or `TypeError` names what does not fit."""
     _check_held(V, penalty, bias)
     C = item_rows(items, len(V))
-    G, B, side = _newcomers_system(V, C, ridge, weights, penalty, bias)
+    G, B, side = _newcomers_system(V, C, ridge, weights, penalty, bias, nu)
     if not len(B): return V.new_empty(0, V.shape[1])
     return _exact_rows(SimpleNamespace(**side, B=B), G).to(V.dtype)
 
 # %% ../nbs/370_fold_in.ipynb #793660fe
-def _newcomers_system(V, C, ridge, weights, penalty, bias) -> tuple:
+def _newcomers_system(V, C, ridge, weights, penalty, bias, nu) -> tuple:
     "The matrix that all share, the right-hand sides, and what rows add to the matrix."
     check_number('ridge', ridge, 0, 1e12, open=True)
     alpha, Y = check_number('weights', weights, 0, 1e12), V.double()
-    G = _block_gram(V, V) + ridge * torch.eye(V.shape[1], dtype=torch.float64)
+    own, G = _own_ridge(C, ridge, alpha, nu), _block_gram(V, V)
+    if not nu: G = G + ridge * torch.eye(V.shape[1], dtype=torch.float64)
     if penalty is not None: G = G + penalty.double()
     S = _sparse_ones(C, torch.float64, 'cpu')
     wanted = torch.full((len(V), 1), 1 + alpha, dtype=torch.float64)
     if bias is not None: wanted -= alpha * bias.double()[:, None]
     B = S @ (wanted * Y)
     if bias is not None: B = B - bias.double() @ Y
-    return G, B, dict(S=S, Y=Y, alpha=alpha)
+    return G, B, dict(S=S, Y=Y, alpha=alpha, extra=own)
 
 # %% ../nbs/370_fold_in.ipynb #45cd7976
 def _check_held(V, penalty, bias) -> None:
@@ -115,13 +119,15 @@ def spectral_term(
     beta: float,          # weight of σ₁², ≥ 0
     ridge: float = 10.,   # λ > 0, as in training
     weights: float = 4.,  # α ≥ 0, as in training
+    nu: float = 0.,       # ν, as in training
 ) -> Tensor:              # N (d, d), float64, for `fold_in`
     "What β σ₁² adds to the equation of a newcomer, read off the trained factors."
     check_number('beta', beta, 0, 1e12)
     _check_held(V, None, None); _check_held(U, None, None)
     if beta == 0: return torch.zeros(V.shape[1], V.shape[1], dtype=torch.float64)
     root = _GramRoot(_block_gram(V, V))
-    side = _RowSystems(item_rows(train, len(V)), weights, ridge, V.dtype, V.device)
+    C, where = item_rows(train, len(V)), (V.dtype, V.device)
+    side = _RowSystems(C, weights, ridge, *where, nu)
     side.fix(V, root.gram)
     left = _block_gram(U, side.B - side.times(U))
     N = torch.linalg.pinv(_block_gram(U, U), hermitian=True) @ left
@@ -180,12 +186,14 @@ def solved_fold(
     ridge: float = 10.,    # λ > 0, as in training
     weights: float = 4.,   # α ≥ 0, as in training
     beta: float = 0.,      # weight of σ₁² ≥ 0, as in training
+    nu: float = 0.,        # ν, as in training
 ) -> dict[str, Tensor]:    # a fold, for `fold_users`
     "The equations that a least-squares model solves, for those who come later."
     check_number('ridge', ridge, 0, 1e12, open=True)
     check_number('weights', weights, 0, 1e12)
-    N = spectral_term(U, V, train, beta, ridge, weights)
-    d, solve = V.shape[1], torch.tensor([ridge, weights], dtype=torch.float64)
+    N = spectral_term(U, V, train, beta, ridge, weights, nu)
+    numbers = [ridge, weights, nu] if nu else [ridge, weights]
+    d, solve = V.shape[1], torch.tensor(numbers, dtype=torch.float64)
     same = dict(transform=torch.eye(d).double(), shift=torch.zeros(d).double())
     return dict(base_items=V, solve=solve, penalty=N) | same
 
@@ -199,8 +207,8 @@ def fold_users(
     V = fold['base_items']
     C = item_rows(items, len(V))
     if 'solve' in fold:
-        ridge, weights = fold['solve'].tolist()
-        u = fold_in(V.double(), C, ridge, weights, fold.get('penalty'))
+        ridge, weights, *nu = fold['solve'].tolist()
+        u = fold_in(V.double(), C, ridge, weights, fold.get('penalty'), None, *nu)
     else: u = _mean_history(fold, C)
     return (u @ fold['transform'].double() + fold['shift'].double()).to(V.dtype)
 
@@ -238,7 +246,8 @@ def check_fold(
     own = set(fold) - {'base_items', 'transform', 'shift'}
     check(own in kinds and len(fold) == 5, 'fold', sorted(fold), valid)
     p = fold['base_items'].shape[-1] if fold['base_items'].ndim else 0
-    shapes = dict(base_items=(m, p), transform=(p, d), shift=(d,), solve=(2,),
+    numbers = (3,) if 'solve' in fold and fold['solve'].shape == (3,) else (2,)
+    shapes = dict(base_items=(m, p), transform=(p, d), shift=(d,), solve=numbers,
                   penalty=(p, p), prior=(p,), added=(1,))
     for k, X in fold.items():
         found = f'{k} of shape {tuple(X.shape)}'
@@ -250,11 +259,12 @@ def check_fold(
 
 # %% ../nbs/370_fold_in.ipynb #1bab8b2a
 def _check_numbers(fold: dict) -> None:
-    "λ and α, or how many average interactions are added."
-    names = dict(solve=('ridge', 'weights'), added=('added',))
+    "λ, α and perhaps ν, or how many average interactions are added."
+    names = dict(solve=('ridge', 'weights', 'nu'), added=('added',))
     for k, parts in names.items():
         for name, value in zip(parts, fold[k].tolist() if k in fold else ()):
-            check_number(f'fold, {name}', value, 0, 1e12, open=name != 'weights')
+            most = 1 if name == 'nu' else 1e12
+            check_number(f'fold, {name}', value, 0, most, open=name != 'weights')
 
 # %% ../nbs/370_fold_in.ipynb #5c41f5e4
 @torch.no_grad()
@@ -265,8 +275,10 @@ def carried_by(
 ) -> tuple[Tensor, float]:     # (len(ids),) a share for each item met, and s·y
     "The score of a folded-in user as a sum over the items met; float64."
     check('solve' in fold, 'fold', 'the mean history', 'one of least squares')
-    V, (ridge, alpha) = fold['base_items'].double(), fold['solve'].tolist()
-    own = V[torch.from_numpy(item_rows([ids], len(V)).indices).long()]
+    V, (ridge, alpha, *nu) = fold['base_items'].double(), fold['solve'].tolist()
+    C = item_rows([ids], len(V))
+    if nu: ridge = _own_ridge(C, ridge, alpha, *nu).item()
+    own = V[torch.from_numpy(C.indices).long()]
     A = V.T @ V + fold['penalty'].double() + alpha * own.T @ own
     A = A + ridge * torch.eye(len(A)).to(A)
     aim = torch.linalg.solve(A, fold['transform'].double() @ target.double())

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Base', 'Pair', 'HOOKS', 'STEPS', 'METHODS', 'GRIDS', 'Method', 'changed_steps', 'losses_of', 'takes_loss', 'fixed',
-           'options_of', 'placed', 'check_option', 'check_switch', 'method', 'grid', 'make_method', 'ReSN', 'Shrink',
-           'closed_form']
+           'options_of', 'placed', 'later', 'recorded_options', 'check_option', 'check_switch', 'method', 'grid',
+           'make_method', 'spectral_share', 'less_item_mean', 'ReSN', 'Shrink', 'closed_form']
 
 # %% ../nbs/436_frame.ipynb #b766f189
 import math, numbers
@@ -15,12 +15,14 @@ from typing import Callable, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from .core import check, check_integer, check_number, choose, register
 from .data import Interactions
 from .full_softmax import PAIRED, base_loss
 from .losses import LOSSES, Batch, Positives, uniform
 from .shrink import shrink
+from .spectral import gram_matrix, safe_divisor
 from .spectral_gpu import spectral_penalty
 
 # %% ../nbs/436_frame.ipynb #7f8c6961
@@ -152,6 +154,22 @@ def placed(
     at = {k: v.to(device) for k, v in held.items() if torch.is_tensor(v)}
     return replace(method, **at) if at else method
 
+# %% ../nbs/436_frame.ipynb #fe15873c
+def later(
+    default,        # what it was before there was an option
+):
+    "A field for an option that records of earlier runs do not have."
+    return field(default=default, metadata=dict(later=True))
+
+def recorded_options(
+    method,         # an object with the hooks
+) -> dict:          # JSON-ready
+    "Options as they are stored; of those marked `later` what is not the default."
+    given = {k: getattr(method, k) for k in options_of(method)}
+    marked = [f for f in fields(method) if f.metadata.get('later')] if given else []
+    as_before = {f.name for f in marked if given[f.name] == f.default}
+    return {k: v for k, v in given.items() if k not in as_before}
+
 # %% ../nbs/436_frame.ipynb #50994939
 def check_option(
     arg: str,           # the option's name
@@ -232,6 +250,41 @@ def make_method(
     for k in options: check(k in known, 'option', k, valid)
     return cls(**options)
 
+# %% ../nbs/436_frame.ipynb #903ecb51
+class _ScoreEnergy(torch.autograd.Function):
+    "Σσₖ² of U Vᵀ, with its gradients, from the two Gram matrices."
+    @staticmethod
+    def forward(ctx, U, V):
+        A, B = gram_matrix(U), gram_matrix(V)
+        ctx.save_for_backward(U, V, A, B)
+        return (A * B).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g):
+        U, V, A, B = ctx.saved_tensors
+        return U @ (2 * g * B).to(U.dtype), V @ (2 * g * A).to(V.dtype)
+
+# %% ../nbs/436_frame.ipynb #a26f5962
+def spectral_share(
+    U: Tensor,              # (n, d) user factors
+    V: Tensor,              # (m, d) item factors, same dtype and device
+    norm: str = 'exact',    # exact, popularity, power, random, see `spectral_penalty`
+    through: bool = False,  # as there
+) -> Tensor:                # [], in [0, 1]
+    """σ₁²/Σσ² of the scores U Vᵀ, with one derivative; 0 where all scores are 0.
+
+    With 'exact' at least 1/d; the others are lower bounds. Raises as
+    `spectral_penalty`."""
+    largest = spectral_penalty(U, V, norm, through=through)
+    return largest / safe_divisor(_ScoreEnergy.apply(U, V)).to(largest.dtype)
+
+def less_item_mean(
+    V: Tensor,      # (m, d) item factors
+) -> Tensor:        # (m, d)
+    "V − 1v̄ᵀ: the scores less each user's mean over the items."
+    return V - V.mean(0, dtype=torch.float64).to(V.dtype)
+
 # %% ../nbs/436_frame.ipynb #7f34e786
 def _check_scores_form(activation, norm: str, through: bool) -> None:
     "None or 'sigmoid', with a norm and a gradient that it can have."
@@ -250,23 +303,34 @@ def _check_scores_form(activation, norm: str, through: bool) -> None:
 class ReSN(Method):
     "Spectral-norm regularisation (Lin et al., WSDM 2025)."
     # the options at which least squares can solve it, see `closed_form`
-    closed: ClassVar[dict] = dict(norm='exact', activation=None)
+    closed: ClassVar[dict] = dict(norm='exact', activation=None, centred=False,
+                                  scale_free=False)
     beta: float = 1e-3      # weight ≥ 0 of σ₁², on the scale of a sum over pairs
     norm: str = 'exact'     # exact, popularity, power, random, see `spectral_penalty`
     # None: raw scores (the paper's text); 'sigmoid': the released code
     activation: str | None = None
     through: bool = False   # gradient through the approximate vector too (GenRec)
+    centred: bool = later(False)      # of the scores less each user's mean
+    scale_free: bool = later(False)   # P σ₁²/Σσ² instead of σ₁², for P positives
 
     def __post_init__(self):
-        check_option('beta', self.beta); check_switch('through', self.through)
+        check_option('beta', self.beta)
+        for k in ('through', 'centred', 'scale_free'): check_switch(k, getattr(self, k))
         norms = dict.fromkeys(('exact', 'popularity', 'power', 'random'))
         choose(norms, self.norm, 'norm')
         _check_scores_form(self.activation, self.norm, self.through)
+        valid = 'False with an activation: it is the released form, of raw scores'
+        for k in ('centred', 'scale_free'):
+            check(self.activation is None or not getattr(self, k), k, True, valid)
 
     def penalty(self, model: nn.Module, batch: Batch) -> Tensor | float:
         if self.beta == 0: return 0.
+        U, V = batch.U, less_item_mean(batch.V) if self.centred else batch.V
+        if self.scale_free:
+            share = spectral_share(U, V, self.norm, self.through)
+            return self.beta * len(batch.pos) * share
         options = dict(activation=self.activation, through=self.through)
-        return self.beta * spectral_penalty(batch.U, batch.V, self.norm, **options)
+        return self.beta * spectral_penalty(U, V, self.norm, **options)
 
     def spectral_weight(self) -> float | None:
         exact = all(getattr(self, k) == v for k, v in self.closed.items())

@@ -33,6 +33,7 @@ from .list_metrics import tail_coverage  # noqa: F401
 from .lists import (
     Lists, _check_interactions, _checked_lists, _factor_table, _factor_tables,
     cold_users, popular_lists, topk)
+from .row_lists import is_row_model, row_topk
 
 _all_ = ['Lists', 'cold_users', 'popular_lists', 'topk', 'METRICS', 'PER_USER',
          'ON_REQUEST', 'ndcg', 'recall', 'precision', 'hit', 'group_shares',
@@ -64,8 +65,9 @@ def _model_factors(model):
         found = model.user_factors, model.item_factors
     else: found = model.as_pair() if hasattr(model, 'as_pair') else model
     valid = ('a pair (U, V) or three (U, V, b), an object with embeddings() that gives '
-             'one, or with user_factors and item_factors; or lists: a matrix of item '
-             'ids or labels, a row for each user, or a DataFrame')
+             'one, or with user_factors and item_factors, or a row model (shape and '
+             'score_rows); or lists: a matrix of item ids or labels, a row for each '
+             'user, or a DataFrame')
     several = isinstance(found, (tuple, list)) and len(found) in (2, 3)
     check(several, 'model', type(model).__name__, valid, TypeError)
     return _with_bias(*found) if len(found) == 3 else found
@@ -268,7 +270,9 @@ def _asked_ids(model, data, seen, k, users, new, adjust, block_bytes, labelled):
         found, unknown = _brought_lists(model, data, k, labelled)
         ids[~new] = found[users[~new]]
     else:
-        found = topk(*_model_factors(model), seen, k, users[~new], adjust, block_bytes)
+        asked = seen, k, users[~new], adjust, block_bytes
+        if is_row_model(model): found = row_topk(model, *asked)
+        else: found = topk(*_model_factors(model), *asked)
         ids[~new] = found.cpu().numpy()
     ids[new] = popular_lists(data, seen, k, users[new])
     some = bool((ids >= 0).any())
@@ -346,9 +350,9 @@ def _frame_per_user(values: dict, l: Lists, counts: dict):
 # %% ../nbs/408_metrics.ipynb #ba685a61
 def evaluate(
     # (U, V) or (U, V, b) as tensors or arrays; an object with .embeddings(), with
-    # .as_pair(), or with .user_factors and .item_factors. Or lists: a matrix of item
-    # ids or labels, (n_users, ≥ k), -1 or None behind; a DataFrame of user, item and
-    # rank, or score, or in the order of its rows
+    # .as_pair(), or with .user_factors and .item_factors, or with .score_rows. Or lists:
+    # a matrix of item ids or labels, (n_users, ≥ k), -1 or None behind; a DataFrame of
+    # user, item and rank, or score, or in the order of its rows
     model,
     data: Interactions,             # lists are masked by it and compared with it
     split: str = 'test',            # 'test' or 'valid': the part to find

@@ -25,8 +25,9 @@ from .files import switch_of
 from .losses import LOSSES
 
 # %% ../nbs/480_plan.ipynb #a29dab46
-from .methods import METHODS, Method, closed_form, make_method, options_of
 from .frame import losses_of, takes_loss
+from .methods import METHODS, Method, closed_form, make_method, options_of
+from .methods import recorded_options
 from .metrics import cold_users
 from .models import MODELS
 
@@ -254,7 +255,7 @@ def _maker_of(model) -> Callable[..., nn.Module]:
 # %% ../nbs/480_plan.ipynb #59afc84c
 # what only gradient steps have, and only least squares
 _STEP_OPTIONS = {'l2', 'negatives', 'batch_users'}
-_ALS_OPTIONS = {'reg', 'alpha', 'steps', 'exact', 'safe'}
+_ALS_OPTIONS = {'reg', 'alpha', 'nu', 'steps', 'exact', 'safe'}
 
 def _options_by_owner(make, method, base, known: dict, als: bool) -> dict:
     "Names of the options of configuration, backbone, method and least squares."
@@ -349,8 +350,8 @@ def plan_run(
 # %% ../nbs/480_plan.ipynb #a84dab63
 def _record_of(c: Config, method: Method, base, given: dict) -> dict:
     "What is stored of a plan."
-    own = {k: getattr(method, k) for k in options_of(method)}
-    record = asdict(c) | dict(model_options=given['model'], method_options=own)
+    own = dict(model_options=given['model'], method_options=recorded_options(method))
+    record = asdict(c) | own
     if isinstance(base, Loss): record['loss_options'] = asdict(base)
     return record | (dict(als_options=given['als']) if given['als'] else {})
 

@@ -26,7 +26,7 @@ from .files import may_write, naming, next_of, pack_interactions, read_sealed
 from .files import remove_files, save_tensors, seal_of, settle, switch_of
 from .files import tell_version, unpack_interactions, write_index
 from .lists import _factor_table
-from .methods import METHODS, Method, closed_form, make_method, options_of
+from .methods import METHODS, Method, closed_form, make_method, recorded_options
 from .metrics import evaluate
 from .spectral import spectrum
 
@@ -143,9 +143,9 @@ def _least_squares(rec: Recommender) -> dict | None:
     as_solved = getattr(type(rec.method), 'finish', None) is Method.finish
     if rec.config.get('solver') != 'als' or 'shrink' in rec.config: return None
     if not as_solved or rec.config.get('bias'): return None
-    own = dict(reg=10., alpha=4.) | rec.config.get('als_options', {})
+    own = dict(reg=10., alpha=4., nu=0.) | rec.config.get('als_options', {})
     beta = closed_form(rec.method, rec.config.get('method', 'none'))
-    return dict(ridge=own['reg'], weights=own['alpha'], beta=beta)
+    return dict(ridge=own['reg'], weights=own['alpha'], beta=beta, nu=own['nu'])
 
 # %% ../nbs/476_recommender.ipynb #138c7f65
 @patch
@@ -273,7 +273,7 @@ def _described(rec: Recommender) -> dict:
     "Its configuration, with what makes its method, of factors from elsewhere too."
     of = {c: k for k, c in METHODS.items()}
     name = of.get(type(rec.method), type(rec.method).__name__)
-    options = {k: getattr(rec.method, k) for k in options_of(rec.method)}
+    options = recorded_options(rec.method)
     return dict(method=name, method_options=options) | rec.config
 
 def write_recommender(

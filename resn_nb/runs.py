@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['WORLDS', 'FORMAT', 'WHERE', 'grid', 'label_of', 'remove_state', 'run', 'check_share', 'pick', 'choose_beta', 'chosen',
-           'read_run', 'final_of', 'load_results', 'validation_only', 'gather']
+           'chosen_within', 'facts_of_splits', 'splits_jobs', 'read_run', 'final_of', 'load_results', 'validation_only',
+           'gather']
 
 # %% ../nbs/615_runs.ipynb #8a933365
 import functools, itertools, json, shutil, time, warnings
@@ -12,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .confounded import confounded
-from .core import check, provenance
-from .data import Interactions, load_dataset, simulate
-from .jobs import read_result, run_key
+from .core import check, check_integer, choose, provenance
+from .data import DATASETS, Interactions, load_dataset, simulate
+from .jobs import read_result, run_key, study
 from .train import fit
 
 # %% ../nbs/615_runs.ipynb #2c7e8906
@@ -203,6 +204,56 @@ def chosen(
         found += [pick(t, plain, paradigm) for t in ran]
     return found
 
+# %% ../nbs/615_runs.ipynb #88621e32
+def chosen_within(
+    table,         # as for `chosen`, and seed
+) -> list[int]:    # index labels, as of `chosen`, for each seed
+    "What validation chose within the split of each seed, from its own search alone."
+    return [i for _, rows in table.groupby('seed') for i in chosen(rows)]
+
+# %% ../nbs/615_runs.ipynb #d6bfc451
+def _pairs_of(x) -> set: return set(zip(*x.nonzero()))
+
+def _has_items(x): return x.indptr[1:] > x.indptr[:-1]   # (n,) bool
+
+def _untrained_users(test, train) -> int:
+    "Users with test items and without training data."
+    return int((_has_items(test) & ~_has_items(train)).sum())
+
+def facts_of_splits(
+    splits: list[Interactions],   # of the same data with different seeds
+) -> dict:
+    """Of the first split the users with test items, and how many of them have nothing
+    in train, and in train and validation; of the others the share of the first one's
+    validation pairs that is in their test."""
+    x, *rest = splits
+    first = _pairs_of(x.valid)
+    both = x.merged().train
+    return dict(users=int(_has_items(x.test).sum()), train=int(x.train.nnz),
+                new=_untrained_users(x.test, x.train),
+                new_merged=_untrained_users(x.test, both),
+                seen=[len(first & _pairs_of(y.test)) / len(first) for y in rest])
+
+# %% ../nbs/615_runs.ipynb #ac1a94af
+def _job_of_splits(name: str, paradigm: str | None, seeds: int) -> dict:
+    "The facts of one data set and paradigm, as a result."
+    splits = [load_dataset(name, paradigm=paradigm, seed=s) for s in range(seeds)]
+    return dict(data=name, paradigm=splits[0].paradigm) | facts_of_splits(splits)
+
+@study('splits')
+def splits_jobs(
+    names='all',   # data sets, with commas between them
+    seeds=3,       # splits of each, ≥ 1
+):                 # yields (name, job)
+    "Who is new in a test, and what of one split's validation is in another's test."
+    check_integer('seeds', seeds, 1)
+    for name in DATASETS if names == 'all' else names.split(','):
+        choose(DATASETS, name, 'names')
+        kinds = [None] + ['debiased'] * (DATASETS[name].paradigm == 'common')
+        for k in kinds:
+            where = f'{name}-levelled' if k else name
+            yield where, functools.partial(_job_of_splits, name, k, seeds)
+
 # %% ../nbs/615_runs.ipynb #9beaf58a
 def read_run(
     file: Path,
@@ -248,11 +299,22 @@ def _standing_runs(t):
     has_final = t.groupby(groups).key.transform(lambda k: final[k.index].any())
     search = t[~final & (t.method.eq('none') | has_final)]
     if not final.any() or not len(search): return t
-    seedless = lambda c: run_key(c | dict(seed=0))
-    right = {seedless(final_of(t, i)) for i in chosen(search)}
+    own, shared = _keys_of_finals(search)
+    right = t.key.isin(own) | t.config.map(_seedless_key).isin(shared)
     place = lambda rows: rows[groups].apply(tuple, axis=1)
     sought = place(t).isin(place(search))
-    return t[~final | ~sought | t.config.map(seedless).isin(right)]
+    return t[~final | ~sought | right]
+
+def _seedless_key(c: dict) -> str: return run_key(c | dict(seed=0))
+
+def _keys_of_finals(search) -> tuple[set, set]:
+    "Of places where every seed was searched the runs' keys, of others those of seed 0."
+    own, shared = set(), set()
+    for _, rows in search.groupby(WHERE):
+        if rows.seed.nunique() > 1:
+            own |= {run_key(final_of(rows, i)) for i in chosen_within(rows)}
+        else: shared |= {_seedless_key(final_of(rows, i)) for i in chosen(rows)}
+    return own, shared
 
 # %% ../nbs/615_runs.ipynb #12b1dc62
 def load_results(

@@ -28,8 +28,8 @@ from .dial import Dial
 from .files import load_tensors, save_tensors
 from .jobs import run_study, study
 from .metrics import evaluate
-from .power_law import speed, validate
-from .power_law import study as study_of_counts
+from .power_law import speed, study as study_of_counts, validate
+from .released import released_jobs
 from .shrink import shrink
 from .spectral import spectrum
 from .train import fit
@@ -123,6 +123,8 @@ def collapse_jobs(
     for p, n in _chosen_parts(part, data):
         for name, job in PARTS[p][0](n):
             yield f'{p}/{name}', partial(_on_one_thread, job)
+
+study('released', data='simulated', beta='0.1', epochs=11)(released_jobs)   # page 607
 
 # %% ../nbs/635_studies.ipynb #812aa78f
 def _judged_at(model, data, split: str, gammas, k: int) -> dict:

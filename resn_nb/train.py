@@ -101,7 +101,7 @@ def fit(
     # common | debiased | uniform | …, where `data` is split here, see `as_interactions`
     paradigm: str | None = None,
     device='auto',         # auto | cpu | cuda | cuda:N, or a torch.device
-    # name in `SOLVERS`; 'als' takes reg, alpha, steps, exact in place of lr
+    # name in `SOLVERS`; 'als' takes reg, alpha, nu, steps, exact, not lr
     solver: str = 'adam',
     out=None,              # folder for checkpoints and the result
     resume: bool = False,  # continue the run in `out`
@@ -181,6 +181,7 @@ def refit_all(self: Recommender,
     "This model, trained anew on all that is known. Raises as `fit`."
     was, x = self.config, self.data
     kept = _kept_options(was)
+    if 'loss' in options: kept.pop('loss_options', None)
     whole = [p for p in (x.train, x.valid, x.test) if p is not None]
     named = dict(name=x.name, users=x.users, items=x.items, paradigm=x.paradigm)
     rec = fit(Interactions(sum(whole[1:], whole[0]), **named), **kept | options)

@@ -45,7 +45,8 @@ def unit_rows(
     zero = length == 0
     lost = int((zero[:, 0] & needed).sum())
     valid = 'rows with a direction, for a loss on cosines'
-    check(lost == 0, 'model', f'a zero row for {lost} {whose} with training pairs', valid)
+    found = f'a zero row for {lost} {whose} with training pairs'
+    check(lost == 0, 'model', found, valid)
     return _UnitRows.apply(X, length.masked_fill(zero, 1.))
 
 # %% ../nbs/430_unit_rows.ipynb #3a588ee8
