@@ -26,7 +26,8 @@ from .runs import WHERE, chosen, chosen_within, final_of, grid, label_of
 from .runs import load_results
 from .tables import pareto, summary
 
-import resn_nb.fair, resn_nb.published, resn_nb.studies   # noqa: F401 (enter studies)
+import resn_nb.fair, resn_nb.fair_training   # noqa: F401 (they enter studies)
+import resn_nb.published, resn_nb.studies   # noqa: F401
 
 # %% ../nbs/645_experiments.ipynb #4149391e
 from .jobs import claim, complete, run_key   # noqa: F401
@@ -240,10 +241,10 @@ EXPERIMENTS['main_mf'] = comparison(
 MAIN = 'first_mf', 'main_mf', 'main_als', 'main_als_large'   # the main comparison
 
 # %% ../nbs/645_experiments.ipynb #80be3a38
-_ridges, _quick = [3., 10., 30., 100.], ('coat', 'yahoo-r3', 'ml-100k')
+_ridges, _quick = [3., 10., 30., 100.], [('coat', None), ('ml-100k', 'debiased')]
 EXPERIMENTS['own_als'] = comparison(
     'Least squares, a ridge for each method, a choice within each split',
-    _of(_quick), WITH_ALS, ['als'], search='each', smoke=SMOKE_ALS,
+    _quick, WITH_ALS, ['als'], search='each', smoke=SMOKE_ALS,
     grids={'none:als': dict(reg=_ridges),
            'resn:als': dict(reg=_ridges, beta=[.1, .5, 2., 8.]),
            'shrink:als': dict(reg=_ridges, gamma=[0., .2, .4, .6, .8])},

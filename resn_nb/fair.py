@@ -64,7 +64,8 @@ _fixed = dict(loss='full_sl', init='normal_1', lr=.03, epochs=60, eval_every=5,
 BASES['full_sl'] = Base(partial(_base_factors, _fixed),
                         tuple(dict(tau=t) for t in (.07, .1, .15, .2, .3, .5)), True)
 _fixed = dict(solver='als', epochs=16, eval_every=2, patience=2)
-_als_settings = (64, 10., 4.), (64, 30., 10.), (64, 100., 40.), (256, 10., 4.), (256, 30., 10.)
+_als_settings = ((64, 10., 4.), (64, 30., 10.), (64, 100., 40.),
+                 (256, 10., 4.), (256, 30., 10.))   # dim, reg, alpha
 BASES['als'] = Base(partial(_base_factors, _fixed), tuple(
     dict(dim=d, reg=r, alpha=a) for d, r, a in _als_settings), True)
 
@@ -85,7 +86,7 @@ class Measured:
     "What the lists of some users are worth, user by user."
     users: np.ndarray     # (N,) ids
     ndcg: np.ndarray      # (N,) of 0 … 1, as the two below
-    recall: np.ndarray
+    recall: np.ndarray    # share of a user's test items in the list
     popular: np.ndarray   # share of slots of the most popular group
     coverage: float       # share of all items that are in some list
 
@@ -247,6 +248,7 @@ def from_digits(
     "The reverse, to a ten-thousandth."
     return np.array(text.split(), int) / 1e4
 
+# %% ../nbs/640_fair.ipynb #bca502ed
 def shown_difference(
     d: Difference,
 ) -> dict:   # JSON-ready

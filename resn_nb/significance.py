@@ -80,13 +80,13 @@ class Difference:
     "a − b, over the same users."
     mean: float       # of a − b
     low: float        # of its interval
-    high: float
+    high: float       # its upper end
     relative: float   # mean / mean of b
-    relative_low: float
-    relative_high: float
+    relative_low: float    # of the interval of that
+    relative_high: float   # its upper end
     p: float          # two-sided
     users: int        # all splits together
-    splits: int
+    splits: int       # from which they are
 
     @property
     def sure(self) -> bool: return self.low > 0 or self.high < 0
