@@ -138,10 +138,10 @@ def _off_diagonal(P: np.ndarray, rows: int = 512) -> np.ndarray:   # (m, m) floa
     return W
 
 # %% ../nbs/432_item_models.ipynb #37f8a86e
-ITEM_GRIDS['item_knn'] = dict(
+ITEM_GRIDS['knn'] = dict(
     neighbours=(20, 50, 100, 200, 400), shrinkage=(0., 10., 100.))
 
-@register(ITEM_MODELS, 'item_knn')
+@register(ITEM_MODELS, 'knn')
 def item_knn(
     data: Interactions,         # fitted on its train part
     neighbours: int = 100,      # of each item, 1 … m - 1
@@ -161,7 +161,7 @@ def item_knn(
     near = lambda a: _near_items(T, X, r, a, rows, neighbours, shrinkage)
     W = sp.csr_array(sp.vstack([near(a) for a in range(0, m, rows)]))
     W = _rows_to_one(W) if normalise else W
-    return ItemWeights(X, W if around == 'owned' else sp.csr_array(W.T), 'item_knn')
+    return ItemWeights(X, W if around == 'owned' else sp.csr_array(W.T), 'knn')
 
 # %% ../nbs/432_item_models.ipynb #2db324dc
 def _check_neighbours(m: int, neighbours, shrinkage, around, normalise) -> None:
