@@ -380,8 +380,8 @@ def rule_strength(
 
 @register(OPPONENTS, 'rule')
 def _rule(model, r: Tensor) -> Family:
-    "The share c of the mean score; c is `rule_strength` of the target, not validated."
-    return replace(_users_centred(model, r), name='rule', grid=_grid(1))
+    "The share c of the slope on log(1 + r) that was caught; c: see `rule_strength`."
+    return replace(_minus_log(model, r), name='rule', grid=_grid(1))
 
 # %% ../nbs/380_after_training.ipynb #2da1d676
 def caught(

@@ -117,8 +117,8 @@ class ALS:
         seed: int = 0,            # of the item factors at the start, below 2⁶³
         device='cpu',             # where the factors are, as for torch
         dtype=torch.float32,      # of the factors: torch.float32 or float64
-        # ν, 0 … 1: the ridge of a row is λ (its pairs + m/α)^ν, m rows on the other side.
-        # Rendle's weight α₀ of all pairs and λ' are α = 1/α₀ and λ = (1 + α) λ'
+        # ν, 0 … 1: a row's ridge is λ (its pairs + m/α)^ν, m rows on the other side.
+        # Rendle's α₀ and λ' become α = 1/α₀ and λ = (1 + α) λ'
         nu: float = 0.,
     ):
         C = _observed_pairs(train)
@@ -254,7 +254,7 @@ def half(self: ALS,
 
 # %% ../nbs/340_als.ipynb #246bee57
 def _ridge_roots(self: ALS) -> list[_GramRoot]:
-    "Roots of the Gram matrices, each row weighed by its ridge over that of an empty one."
+    "Roots of the Gram matrices, each row weighed by its ridge over an empty user's."
     if self.sides[0].extra is None: return self.roots
     of = lambda side: 1 + side.extra / side.reg
     first = self.sides[0].reg

@@ -77,6 +77,7 @@ def as_pair(self: Scores,
     columns = torch.cat([self.item, self.bias[:, None]], 1)
     return torch.cat([self.user, column], 1), columns
 
+# %% ../nbs/360_corrections.ipynb #69f92a69
 @patch
 def equals(self: Scores, other: Scores) -> bool:
     "Are the tables equal to the last bit?"

@@ -51,6 +51,7 @@ def _rows_of_ones(row: np.ndarray, col: np.ndarray, shape) -> sp.csr_array:
     C.data[:] = 1
     return C
 
+# %% ../nbs/370_fold_in.ipynb #2301bac0
 def _ids_met(ids, m: int, valid: str) -> np.ndarray:
     "The ids of one newcomer's items."
     try: x = np.asarray(ids)

@@ -39,6 +39,7 @@ def _pair_terms(a: Tensor, M: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     by_a = ways * (k - l) * a[:, None] ** (k - l - 1).clamp(min=0)
     return (by_sum * M).sum(1), (by_a * M).sum(1), by_sum
 
+# %% ../nbs/426_full_psl.ipynb #2bdb77ab
 def _slope_by_item(W: Tensor, B: Tensor) -> Tensor:
     "Σ_l l W_l b^(l−1) of each b, by Horner's rule."
     k = W.shape[1] - 1

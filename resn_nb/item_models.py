@@ -62,6 +62,7 @@ def _limit(path: str) -> float:
     try: return float(Path(path).read_text())
     except (OSError, ValueError): return math.inf
 
+# %% ../nbs/432_item_models.ipynb #76cab37d
 def free_memory() -> float:   # bytes; infinite where the system does not say
     "What can be had without swapping, also inside a container with a limit (Linux)."
     try: lines = Path('/proc/meminfo').read_text().splitlines()
@@ -96,6 +97,7 @@ def _gram_plus(X: sp.csr_array, reg: float, rows: int = 256) -> np.ndarray:
     G[np.diag_indices(m)] += reg
     return G
 
+# %% ../nbs/432_item_models.ipynb #129e9a13
 def _inverse_in_place(G: np.ndarray) -> np.ndarray:
     "The inverse of a symmetric positive matrix, in its own memory."
     from scipy.linalg import lapack
@@ -136,10 +138,10 @@ def _off_diagonal(P: np.ndarray, rows: int = 512) -> np.ndarray:   # (m, m) floa
     return W
 
 # %% ../nbs/432_item_models.ipynb #37f8a86e
-ITEM_GRIDS['item_knn'] = dict(
+ITEM_GRIDS['knn'] = dict(
     neighbours=(20, 50, 100, 200, 400), shrinkage=(0., 10., 100.))
 
-@register(ITEM_MODELS, 'item_knn')
+@register(ITEM_MODELS, 'knn')
 def item_knn(
     data: Interactions,         # fitted on its train part
     neighbours: int = 100,      # of each item, 1 … m - 1
@@ -159,7 +161,7 @@ def item_knn(
     near = lambda a: _near_items(T, X, r, a, rows, neighbours, shrinkage)
     W = sp.csr_array(sp.vstack([near(a) for a in range(0, m, rows)]))
     W = _rows_to_one(W) if normalise else W
-    return ItemWeights(X, W if around == 'owned' else sp.csr_array(W.T), 'item_knn')
+    return ItemWeights(X, W if around == 'owned' else sp.csr_array(W.T), 'knn')
 
 # %% ../nbs/432_item_models.ipynb #2db324dc
 def _check_neighbours(m: int, neighbours, shrinkage, around, normalise) -> None:
@@ -185,6 +187,7 @@ def _near_items(T, X, r, a: int, rows: int, k: int, h: float) -> sp.csr_array:
     pairs = at.numpy(), cols.numpy()
     return sp.csr_array((S[at, cols].numpy(), pairs), shape=C.shape)
 
+# %% ../nbs/432_item_models.ipynb #3f7d23ea
 def _rows_to_one(W: sp.csr_array) -> sp.csr_array:
     "Rows that sum to 1; one without entries stays."
     total = np.asarray(W.sum(1)).ravel()

@@ -20,6 +20,7 @@ def _untyped_array(values) -> np.ndarray:
     out[:] = list(values)
     return out
 
+# %% ../nbs/110_labels.ipynb #d274d4ee
 def _as_column(values, arg: str):
     "A list, array, Index or Series as a Series in which no value has changed its type."
     import pandas as pd
@@ -93,6 +94,7 @@ def _as_integers(values: list, arg: str) -> np.ndarray:
     check(fits, arg, found, 'integers that fit into int64 or uint64, or text')
     return np.array([int(v) for v in values], np.int64 if high < 2**63 else np.uint64)
 
+# %% ../nbs/110_labels.ipynb #54d5274d
 def _as_texts(values: list, arg: str) -> np.ndarray:
     "Text labels. Half a surrogate pair is no text, and could not be saved."
     try: ''.join(values).encode()

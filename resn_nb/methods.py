@@ -8,7 +8,8 @@ __all__ = ['FAIR_LOSSES', 'FAIR_SPACES', 'FAIR_ON_COSINES', 'fair_options', 'Bas
            'later', 'recorded_options', 'spectral_share', 'less_item_mean', 'check_option', 'check_switch', 'ReSN',
            'Shrink', 'propensity', 'IPS', 'IPL', 'Zerosum', 'Correlation', 'two_sided', 'SamReg', 'log_det', 'LogDet',
            'Prior', 'PD', 'PDA', 'MACR', 'distance_correlation', 'DICE', 'InvCF', 'DIFFERENCES', 'logit_unit',
-           'shifted_batch']
+           'shifted_batch', 'LogQ', 'DDC', 'PAAC', 'drawn_by', 'popularity_direction', 'preference_directions',
+           'two_numbers', 'matched_halves', 'contrast']
 
 # %% ../nbs/452_methods.ipynb #ec527b73
 from .causes import (  # noqa: F401
@@ -22,6 +23,9 @@ from .losses import LOSSES
 from .regularisers import (  # noqa: F401
     DIFFERENCES, IPL, IPS, Correlation, LogDet, SamReg, Zerosum, log_det,
     propensity, two_sided)
+from .rivals import (  # noqa: F401
+    DDC, PAAC, LogQ, contrast, drawn_by, matched_halves, popularity_direction,
+    preference_directions, two_numbers)
 
 _all_ = [
     'Base', 'Pair', 'HOOKS', 'STEPS', 'METHODS', 'GRIDS', 'Method', 'method', 'grid',
@@ -30,11 +34,14 @@ _all_ = [
     'check_option', 'check_switch', 'ReSN', 'Shrink', 'propensity', 'IPS', 'IPL',
     'Zerosum', 'Correlation', 'two_sided', 'SamReg', 'log_det', 'LogDet', 'Prior',
     'PD', 'PDA', 'MACR', 'distance_correlation', 'DICE', 'InvCF', 'DIFFERENCES',
-    'logit_unit', 'shifted_batch']
+    'logit_unit', 'shifted_batch', 'LogQ', 'DDC', 'PAAC', 'drawn_by',
+    'popularity_direction', 'preference_directions', 'two_numbers', 'matched_halves',
+    'contrast']
 
 # %% ../nbs/452_methods.ipynb #012b4f4c
-_FAMILIES = ('none', 'ips', 'ipl', 'zerosum', 'correlation', 'samreg', 'logdet', 'resn',
-             'prior', 'pd', 'pda', 'macr', 'dice', 'invcf', 'shrink')
+_FAMILIES = ('none', 'ips', 'logq', 'ipl', 'zerosum', 'correlation', 'samreg', 'logdet',
+             'paac', 'resn', 'prior', 'pd', 'pda', 'macr', 'dice', 'invcf', 'ddc',
+             'shrink')
 for _table in (METHODS, GRIDS):
     for _name in _FAMILIES: _table[_name] = _table.pop(_name)
 
@@ -66,7 +73,12 @@ FAIR_SPACES: dict[str, dict[str, list]] = dict(
     correlation=dict(loss=_FAIR_FOUR, beta=[.01, .03, .1, .3, 1.]),
     logdet=dict(loss=_FAIR_FOUR, beta=[1e-4, 3e-4, 1e-3, 3e-3], shape=[True, False]),
     prior=dict(loss=_FAIR_FOUR, tau=[.1, .2, .4, .8, 1.]),
+    paac=dict(loss=_FAIR_FOUR, align=[.03, .1, .3, 1.], contrast=[0., .02, .2],
+              gamma=[.2, .8]),
+    ddc=dict(loss=_FAIR_FOUR[:3], ridge=[1e-4, 1e-2, .1, 1.],
+             direction=['principal', 'difference']),
     shrink=dict(loss=_FAIR_FOUR, gamma=[0., .3, .6, .8], top=[1, 2]),
+    logq=dict(loss=_FAIR_PAIRS, correct=[0., .25, .5, .75, 1.], power=[.5, 1.]),
     zerosum=dict(loss=_FAIR_PAIRS, weight=[.7, .9, .97, .99]),
     samreg=dict(loss=_FAIR_PAIRS, beta=[.1, .3, 1.], balance=[0., .1, .3, 1.]),
     pd=dict(loss=_FAIR_PAIRS, gamma=[.02, .05, .1, .2]),

@@ -350,7 +350,7 @@ def _frame_per_user(values: dict, l: Lists, counts: dict):
 # %% ../nbs/408_metrics.ipynb #ba685a61
 def evaluate(
     # (U, V) or (U, V, b) as tensors or arrays; an object with .embeddings(), with
-    # .as_pair(), or with .user_factors and .item_factors, or with .score_rows. Or lists:
+    # .as_pair(), with .user_factors and .item_factors, or with .score_rows. Or lists:
     # a matrix of item ids or labels, (n_users, ≥ k), -1 or None behind; a DataFrame of
     # user, item and rank, or score, or in the order of its rows
     model,

@@ -10,11 +10,12 @@ __all__ = ['PUBLISHED', 'PUBLISHED_GRAPHS', 'THEIR_SETTINGS', 'DecayedMF', 'deca
 from functools import partial
 from pathlib import Path
 
+import scipy.sparse as sp
 import torch
 
 from .core import check, check_integer
 from .data import load_dataset
-from .files import save_tensors
+from .files import load_tensors, save_tensors
 from .full_psl import FullPSL   # noqa: F401 (enters the loss)
 from .jobs import study
 from .models import MF
@@ -78,11 +79,11 @@ def decayed_mf(
 _UNIT = dict(lr=.1, l2=0., batch_users=256, init='normal_1', epochs=40, patience=2)
 _SAMPLED = dict(sample=2000)   # items of a step
 _TAUS = {'irb-amazon-electronic': (.15, .2), 'irb-amazon-electronic-levelled': (.07, .1),
-         'irb-amazon-cd-levelled': (.07, .1), 'irb-amazon-movie': (.07, .1),
-         'irb-gowalla': (.07, .1), 'irb-gowalla-levelled': (.05, .07)}
+         'irb-amazon-cd-levelled': (.07, .1), 'irb-amazon-movie': (.15, .2),
+         'irb-gowalla': (.1, .15), 'irb-gowalla-levelled': (.1, .15)}
 _POWERS = {'irb-amazon-electronic': (5, 8), 'irb-amazon-electronic-levelled': (10, 14),
-           'irb-amazon-cd-levelled': (10, 14), 'irb-amazon-movie': (10, 14),
-           'irb-gowalla': (10, 14), 'irb-gowalla-levelled': (14, 20)}
+           'irb-amazon-cd-levelled': (10, 14), 'irb-amazon-movie': (5, 8),
+           'irb-gowalla': (8, 10), 'irb-gowalla-levelled': (8, 10)}
 
 def _bpr_trials(split: str, x) -> list[dict]:
     lr, wd = THEIR_SETTINGS[split]['bpr'] if split in PUBLISHED else (1e-3, 0)
@@ -104,7 +105,7 @@ def trials_of(
     if loss == 'bpr': return [t | dict(loss='bpr') for t in _bpr_trials(split, x)]
     unit = _UNIT | dict(model=model)
     if model != 'mf': unit |= dict(layers=2)
-    if _is_large(x): unit |= dict(batch_users=512, epochs=30)
+    if _is_large(x): unit |= dict(batch_users=512)
     if loss == 'sl':
         name = dict(loss='shared_sl', **_SAMPLED) if _is_large(x) else dict(loss='full_sl')
         return [unit | name | dict(tau=t) for t in _TAUS.get(split, (.1, .2))]
@@ -217,24 +218,37 @@ def _twin(split: str, name: str, epochs: int) -> dict:
     options = _UNIT | dict(loss='full_sl', tau=.2, epochs=epochs) | _TWINS[name]
     rec = fit(x, **_SHARED | options)
     looks = {r['epoch']: r['valid_ndcg'] for r in rec.log if 'valid_ndcg' in r}
-    found = dict(data=split, sha256=x.sha256, options=options, looks=looks)
-    if name != 'as-chosen': return found
-    some = torch.randperm(x.n_users, generator=torch.Generator().manual_seed(0))[:1000]
-    C = rec.user_factors[some] @ rec.item_factors.T
-    cases = [(t, n) for t in (.05, .1, .2) for n in (100, 1000)]
-    return found | dict(draws=[draws_of_sum(C, *case) for case in cases])
+    return dict(data=split, sha256=x.sha256, options=options, looks=looks)
+
+def _draws(split: str, kept: str) -> dict:
+    "On the factors that `published` has kept: sums over all and over draws."
+    file = Path(kept)/f'{split}-mf-sl.safetensors'
+    valid = 'a folder in which the study published has kept its factors'
+    check(bool(kept) and file.is_file(), 'kept', kept, valid)
+    tables, _ = load_tensors(file)
+    g = torch.Generator().manual_seed(0)
+    some = torch.randperm(len(tables['user']), generator=g)[:1000]
+    C = tables['user'][some] @ tables['item'].T
+    x = load_dataset(split).merged()
+    own = sp.coo_array(x.train[some.numpy()])
+    C[own.row, own.col] = -1.   # no negatives: next to nothing in the sums
+    cases = [(t, n) for t in (.025, .05, .1, .2) for n in (100, 1000)]
+    draws = [draws_of_sum(C, *c) for c in cases]
+    return dict(data=split, sha256=x.sha256, items=C.shape[1], draws=draws)
 
 # %% ../nbs/637_published.ipynb #d9bf1e05
-@study('published_twins', data='simulated', epochs=2)
+@study('published_twins', data='simulated', twin='own-included', epochs=2)
 def published_twins_jobs(
     data='irb-amazon-electronic',   # a data set
-    twin='all',                     # as-chosen, own-included, …, or all
+    twin='all',                     # as-chosen, own-included, …, draws, or all
     epochs=40,                      # at most
+    kept='',                        # for draws: where `published` has kept its factors
 ):                                  # yields (name, job)
     "What own positives, temperature, start, draws and cosines are worth to a softmax."
     check_integer('epochs', epochs, 1)
-    known = 'all', *_TWINS
+    known = 'all', *_TWINS, 'draws'
     check(twin in known, 'twin', twin, 'one of ' + ', '.join(known))
-    for name in (_TWINS if twin == 'all' else [twin]):
+    if twin == 'draws' or kept: yield f'{data}-draws', partial(_draws, data, kept)
+    for name in _TWINS if twin == 'all' else {twin} & {*_TWINS}:
         job = partial(_twin, data, name, epochs)
         yield f'{data}-{name}', partial(_single_thread, job)

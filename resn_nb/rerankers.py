@@ -56,6 +56,7 @@ def relevance(scores: Tensor) -> Tensor:   # (b, N) → (b, N) float64
     span = s.amax(1, keepdim=True) - low
     return torch.where(there, (s - low) / torch.where(span > 0, span, 1.), s)
 
+# %% ../nbs/412_rerankers.ipynb #1718497b
 def _greedy(candidates: Tensor, free: Tensor, k: int, gain, taken) -> Tensor:
     "k times the free candidate of largest gain(place); ids (b, k), −1 where none is."
     free, out = free.clone(), candidates.new_full((len(candidates), k), -1)
@@ -119,6 +120,7 @@ def popularity_kinds(r: Tensor, heads: tuple[float, ...]) -> Tensor:   # (m,) in
     "0: behind the last head; each head (share of all interactions) passed adds one."
     return sum(torch.from_numpy(~long_tail(r.numpy(), h)).long() for h in heads)
 
+# %% ../nbs/412_rerankers.ipynb #d144d53c
 def history_shares(
     history: sp.csr_array | None,   # (b, m)
     kind: Tensor,                   # (m,) 0 … n − 1
@@ -177,6 +179,7 @@ def _least_counts(k: int, p: float, alpha: float) -> np.ndarray:   # (k,)
     i, counts = np.arange(1, k + 1)[:, None], np.arange(k + 1)
     return (binom.cdf(counts, i, p) > alpha).argmax(1)
 
+# %% ../nbs/412_rerankers.ipynb #687ba1e8
 def failure_probability(
     least,          # (k,) tail items asked of the first 1, 2, … k places
     p: float,       # probability of a tail item
