@@ -7,7 +7,7 @@ __all__ = ['saved_cases', 'run_so_far', 'after_claims', 'training_claims', 'clai
 
 # %% ../nbs/643_fair_tables.ipynb #7d9dedd8
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -87,12 +87,15 @@ def _claim(name: str, d: Difference, splits: list[dict], base: str) -> dict:
                 popular=popular, base_popular=plain, popular_change=fall,
                 coverage=mean(name, 'coverage')) | asdict(d)
 
+_COLUMNS = ['data', 'paradigm', 'base', 'name', 'ndcg', 'base_ndcg', 'popular',
+            'base_popular', 'popular_change', 'coverage',
+            *(f.name for f in fields(Difference))]
+
 def _as_family(rows: list[dict]):
     "A table of claims, their p-values corrected together."
     import pandas as pd
-    t = pd.DataFrame(rows)
-    if len(t): t['p_holm'] = holm(t.p)
-    return t
+    t = pd.DataFrame(rows, columns=_COLUMNS)
+    return t.assign(p_holm=holm(t.p))
 
 # %% ../nbs/643_fair_tables.ipynb #de49be01
 def after_claims(

@@ -7,6 +7,7 @@ __all__ = ['POPULAR_LIMIT', 'RULE', 'TARGETS', 'rule_target', 'resampled_means',
            'pooled_difference', 'holm', 'benjamini_hochberg']
 
 # %% ../nbs/630_significance.ipynb #0ecdc967
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -92,8 +93,12 @@ class Difference:
     def sure(self) -> bool: return self.low > 0 or self.high < 0
 
 def _two_sided(draws: np.ndarray) -> float:
+    "Counted in the draws; by a normal tail where none of them is on the other side."
     least = min((draws <= 0).sum(), (draws >= 0).sum())
-    return float(min(1., 2 * (least + 1) / (len(draws) + 1)))
+    counted = min(1., 2 * (least + 1) / (len(draws) + 1))
+    if least > 0: return float(counted)
+    size = abs(draws.mean()) / max(draws.std(), 1e-300)
+    return float(min(counted, max(math.erfc(size / 2**.5), 1e-12)))
 
 # %% ../nbs/630_significance.ipynb #7a5f4272
 def _difference(a: np.ndarray, b: np.ndarray, at: tuple, level: float, **counts):

@@ -331,20 +331,20 @@ def _claims_of_extremes(c) -> Iterable[tuple]:
             ('largest rise of NDCG@20', 'ndcg@20', SUMMARY['rise'])):
         said = _by_summary(paper)
         if name not in e.index:
-            yield name, said, 'none', verdict([False]), '840_exp_main'
+            yield name, said, 'none', verdict([False]), '841_exp_first_round'
             continue
         r = e.loc[name]
         ours = (f"{r['popular_ratio@20']:+.1%} popular ratio, {r['ndcg@20']:+.1%} "
                 f"NDCG@20 from {r['ndcg@20_plain']:.2%} "
                 f'({r.data}, {r.paradigm}, {r.backbone}; largest of {r.settings})')
-        page = '840_exp_main' if r.backbone in ('mf', 'als') else '800_exp_first_look'
+        page = '841_exp_first_round' if r.backbone in ('mf', 'als') else '800_exp_first_look'
         yield name, said, ours, verdict([abs(r[metric]) >= paper]), page
 
 # %% ../nbs/650_verdicts.ipynb #d6c64b68
 def _claims_of_resn(runs, c) -> Iterable[tuple]:
     "Claims about ReSN, of runs and changes: (claim, paper, ours, verdict, page)."
     c = c[c.method == 'resn']
-    graphs, places = c.backbone.isin(['lightgcn', 'xsimgcl']), '840_exp_main'
+    graphs, places = c.backbone.isin(['lightgcn', 'xsimgcl']), '841_exp_first_round'
     main, graph = c[~graphs], c[graphs]
     yield from _claims_of_extremes(main)
     everywhere = {'popular ratio falls': main['popular_ratio@20'] < 0,
