@@ -162,7 +162,7 @@ def _largest_rows(c, page: str) -> Iterable[tuple]:
     yield 'largest rise of NDCG@20', paper['rise'], said, verdict([holds]), page
 
 # %% ../nbs/652_home.ipynb #a40e0294
-OLD = '840_exp_main', '800_exp_first_look'   # claims that the fair rows replace
+OLD = '841_exp_first_round', '800_exp_first_look'   # claims that the fair rows replace
 
 def home_claims(
     root='results',   # folder of the results
