@@ -253,7 +253,8 @@ def shown_difference(
     d: Difference,
 ) -> dict:   # JSON-ready
     "A difference as files hold it."
-    return {k: five_digits(v) if isinstance(v, float) else v for k, v in asdict(d).items()}
+    short = lambda v: five_digits(v) if isinstance(v, float) else v
+    return {k: short(v) for k, v in asdict(d).items()}
 
 # %% ../nbs/640_fair.ipynb #63f719d8
 def _test_at(o: Opponent | None, t: float | None, plain: Measured) -> Measured | None:

@@ -89,7 +89,8 @@ def lead_sentence(
             'is behind')
     return (f'**A trivial correction {what} the spectral one.** On the same models, '
             f'{_NAMED[k]} is for certain ahead of `shrink` in {r.ahead:.0f} of '
-            f'{r.claims:.0f} places and behind it in {r.behind:.0f}; than the model as it is it is '
+            f'{r.claims:.0f} places and behind it in {r.behind:.0f}; '
+            'than the model as it is it is '
             f'better in {r.better:.0f} and worse in {r.worse:.0f}, `shrink` in '
             f'{standing.better["shrink"]:.0f} and {standing.worse["shrink"]:.0f}.')
 

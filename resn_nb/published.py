@@ -78,7 +78,8 @@ def decayed_mf(
 # %% ../nbs/637_published.ipynb #fa2b2d9e
 _UNIT = dict(lr=.1, l2=0., batch_users=256, init='normal_1', epochs=40, patience=2)
 _SAMPLED = dict(sample=2000)   # items of a step
-_TAUS = {'irb-amazon-electronic': (.15, .2), 'irb-amazon-electronic-levelled': (.07, .1),
+_TAUS = {'irb-amazon-electronic': (.15, .2),
+         'irb-amazon-electronic-levelled': (.07, .1),
          'irb-amazon-cd-levelled': (.07, .1), 'irb-amazon-movie': (.15, .2),
          'irb-gowalla': (.1, .15), 'irb-gowalla-levelled': (.1, .15)}
 _POWERS = {'irb-amazon-electronic': (5, 8), 'irb-amazon-electronic-levelled': (10, 14),
@@ -107,7 +108,8 @@ def trials_of(
     if model != 'mf': unit |= dict(layers=2)
     if _is_large(x): unit |= dict(batch_users=512)
     if loss == 'sl':
-        name = dict(loss='shared_sl', **_SAMPLED) if _is_large(x) else dict(loss='full_sl')
+        shared = dict(loss='shared_sl', **_SAMPLED)
+        name = shared if _is_large(x) else dict(loss='full_sl')
         return [unit | name | dict(tau=t) for t in _TAUS.get(split, (.1, .2))]
     own = dict(loss='full_psl', **_SAMPLED)
     return [unit | own | dict(power=p) for p in _POWERS.get(split, (5, 10))]
@@ -196,7 +198,7 @@ def draws_of_sum(
     n: int,             # draws, with replacement
     seed: int = 0,      # of the draws
 ) -> dict:
-    "Mean log-mean-exp over users, of all items and of `n` draws; items of half the sum."
+    "Mean log-mean-exp over users, of all items and `n` draws; items of half the sum."
     g, E = torch.Generator().manual_seed(seed), (C.double() / tau).exp()
     drawn = torch.randint(C.shape[1], (len(C), n), generator=g)
     share = E.sort(1, descending=True).values.cumsum(1) / E.sum(1, keepdim=True)

@@ -337,7 +337,8 @@ def _claims_of_extremes(c) -> Iterable[tuple]:
         ours = (f"{r['popular_ratio@20']:+.1%} popular ratio, {r['ndcg@20']:+.1%} "
                 f"NDCG@20 from {r['ndcg@20_plain']:.2%} "
                 f'({r.data}, {r.paradigm}, {r.backbone}; largest of {r.settings})')
-        page = '841_exp_first_round' if r.backbone in ('mf', 'als') else '800_exp_first_look'
+        first = r.backbone in ('mf', 'als')
+        page = '841_exp_first_round' if first else '800_exp_first_look'
         yield name, said, ours, verdict([abs(r[metric]) >= paper]), page
 
 # %% ../nbs/650_verdicts.ipynb #d6c64b68
