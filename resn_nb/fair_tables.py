@@ -168,7 +168,9 @@ def standings(
     claims,            # of `after_claims` or `training_claims`
     level: float = .05,
 ):                     # DataFrame: name × counts
-    "How often each was better or worse than plain: by its interval, and after Holm."
+    """How often each was better or worse than plain: by its interval, and after Holm;
+    in the order of what stands. Rows differ in their claims: who cannot reach a target
+    has none there."""
     c = claims
     better, worse, kept = c.low > 0, c.high < 0, c.p_holm < level
     counts = dict(claims=c.low < np.inf, better=better, worse=worse,
@@ -176,7 +178,9 @@ def standings(
     t = c.assign(**counts).groupby('name', sort=False)[list(counts)].sum()
     change = c.groupby('name')[['relative', 'popular_change']].median()
     t = t.join(change.rename(columns=lambda k: f'median_{k}'))
-    return t.sort_values('median_relative', ascending=False)
+    t['net'] = t.better_holm - t.worse_holm
+    order = ['net', 'median_relative']
+    return t.sort_values(order, ascending=False).drop(columns='net')
 
 # %% ../nbs/643_fair_tables.ipynb #d427aede
 def largest(
