@@ -11,6 +11,7 @@ __all__ = ['SHARES', 'BEYOND', 'POWERS', 'OPPONENTS', 'TOP', 'RULE_SHARES', 'che
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -93,7 +94,7 @@ def _changed_scores(s: Scores, change: ItemChange) -> Scores:
 @dataclass(frozen=True, eq=False)
 class Changed:
     "A row model, its rows changed as they come."
-    model: object            # with .shape and .score_rows(users), or `Scores`
+    model: Any               # with .shape and .score_rows(users), or `Scores`
     change: ItemChange       # made last
     before: Callable | None = None    # function of each score, before the change
 

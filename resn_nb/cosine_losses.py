@@ -181,4 +181,5 @@ def loss_with_options(
         valid = f'loss_options=dict({k}=…) for the loss: another owner has it as well'
         check(k not in others, k, rest[k], valid)
         told = told | {k: rest.pop(k)}
-    return (replace(base, **told) if told else base), rest, own
+    if told and isinstance(base, Loss): base = replace(base, **told)
+    return base, rest, own

@@ -23,13 +23,12 @@ from .data import Interactions
 from .fair_data import fair_data, fair_places, some_asked
 from .files import load_tensors, save_tensors
 from .item_models import item_model
-from .jobs import study
+from .jobs import on_one_thread, study
 from .list_metrics import user_ndcg, user_popular_ratio, user_recall
 from .lists import Lists
 from .metrics import ranked_lists
 from .rerankers import RERANKERS, RERANK_GRIDS, rerank, top_candidates
 from .significance import POPULAR_LIMIT, TARGETS, Difference, compare_all
-from .studies import _on_one_thread
 from .train import fit
 
 # %% ../nbs/640_fair.ipynb #cb72d60f
@@ -365,4 +364,4 @@ def fair_after_jobs(
     for d, p, s in fair_places(data, paradigm, first, seeds, starts):
         for b in (BASES if base == 'all' else [base]):
             job = partial(_after_job, d, p, s, b, sample, draws, kept)
-            yield f'{d}-{p}-{b}-{s}', partial(_on_one_thread, job)
+            yield f'{d}-{p}-{b}-{s}', partial(on_one_thread, job)

@@ -15,7 +15,7 @@ from .core import check, check_integer, choose
 from .data import DATASETS, Interactions, load_dataset, simulate
 from .data import split_common, split_debiased
 from .lists import cold_users
-from .studies import _halved_answers
+from .studies import halved_answers
 
 # %% ../nbs/638_fair_data.ipynb #3787de56
 SPLIT_HERE = 'ml-100k', 'ml-1m', 'douban-movie'   # common and levelled, by seed
@@ -37,7 +37,7 @@ def fair_data(
         return simulate(300, 150, per_user=20, seed=seed, paradigm=paradigm)
     listed = ', '.join(map('-'.join, PLACES))
     check((name, paradigm) in PLACES, 'data', f'{name}-{paradigm}', f'one of {listed}')
-    if name in UNIFORM: return _halved_answers(load_dataset(name, seed=seed), seed)
+    if name in UNIFORM: return halved_answers(load_dataset(name, seed=seed), seed)
     if name in PUBLISHED: return load_dataset(name, seed=seed)
     x = load_dataset(name, valid=0)
     whole = Interactions(sp.csr_array(x.known + x.test), name=name)

@@ -16,11 +16,10 @@ from .core import check_integer, choose, load_json, save_json
 from .data import Interactions
 from .fair import Measured, as_digits, final_data, measured
 from .fair_data import fair_data, fair_places, some_asked
-from .jobs import run_key, study
+from .jobs import on_one_thread, run_key, study
 from .methods import FAIR_SPACES, fair_options
 from .metrics import ranked_lists
 from .significance import POPULAR_LIMIT, TARGETS
-from .studies import _on_one_thread
 from .train import fit
 
 # %% ../nbs/642_fair_training.ipynb #c3d780d6
@@ -180,4 +179,4 @@ def fair_training_jobs(
     for d, p, s in fair_places(data, paradigm, first, seeds, starts):
         for row in (FAIR_SPACES if method == 'all' else [method]):
             job = partial(_training_job, d, p, s, row, trials, sample, kept)
-            yield f'{d}-{p}-{row}-{s}', partial(_on_one_thread, job)
+            yield f'{d}-{p}-{row}-{s}', partial(on_one_thread, job)

@@ -25,6 +25,8 @@ from .shrink import shrink
 from .spectral import gram_matrix, safe_divisor
 from .spectral_gpu import spectral_penalty
 
+import resn_nb.full_psl   # noqa: F401 (its losses are among those of all methods)
+
 # %% ../nbs/436_frame.ipynb #7f8c6961
 Base = Callable[..., Tensor]   # a base loss: (pos, neg, weight=None) → sum over pairs
 Pair = tuple[Tensor, Tensor]   # factors of users (n, d) and items (m, d)

@@ -80,7 +80,8 @@ class _Tiles:
         """log Z (c,), Z e^(−shift) (c,) and Σⱼ e^(s−shift) vⱼ (c, d).
 
         The tiles hold e^(s−shift) then; without a `shift` it is each row's maximum."""
-        tiles, Z, A = range(len(self.v)), 0., torch.zeros_like(self.u)
+        tiles, A = range(len(self.v)), torch.zeros_like(self.u)
+        Z = self.u.new_zeros(len(self.u))
         known = shift is not None
         if not known: shift = torch.stack([self.score(j).amax(1) for j in tiles])
         if not known: shift = shift.amax(0)
@@ -100,7 +101,7 @@ class _Tiles:
 def _slices_by_user(rows: Tensor, b: int, size: int) -> list[slice]:
     "For each block of users, where its entries are among ascending `rows`."
     edges = torch.tensor([*range(0, b, size), b], device=rows.device)
-    ends = torch.searchsorted(rows, edges).tolist()
+    ends = torch.searchsorted(rows.contiguous(), edges).tolist()
     return [slice(i, k) for i, k in zip(ends, ends[1:])]
 
 # %% ../nbs/424_full_softmax.ipynb #2b644fd3

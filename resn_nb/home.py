@@ -12,7 +12,6 @@ from pathlib import Path
 
 from .core import check
 from .fair_tables import after_claims, saved_cases, training_claims
-from .significance import holm
 from .verdicts import SUMMARY, claims, verdict
 
 import resn_nb.fair, resn_nb.fair_training   # noqa: F401 (they enter studies)
@@ -34,15 +33,9 @@ def certain(
     claims,      # of `after_claims` or `training_claims`
     sign: int,   # 1: better, −1: worse
 ):               # boolean column
-    "Zero outside the interval, and still so after Holm's correction over the table."
+    "Zero outside the interval, and still so after Holm's correction over the family."
     side = claims.low > 0 if sign > 0 else claims.high < 0
-    return side & (holm(_normal_p(claims)) < .05)
-
-def _normal_p(claims):   # (claims,) two-sided
-    from scipy.stats import norm
-    error = (claims.high - claims.low) / (2 * norm.ppf(.975))
-    z = claims['mean'].abs() / error.where(error > 0)
-    return 2 * norm.sf(z.fillna(0.).to_numpy())
+    return side & (claims.p_holm < .05)
 
 # %% ../nbs/652_home.ipynb #9d45f9d5
 def after_standing(
@@ -89,7 +82,7 @@ def lead_sentence(
             'is behind')
     return (f'**A trivial correction {what} the spectral one.** On the same models, '
             f'{_NAMED[k]} is for certain ahead of `shrink` in {r.ahead:.0f} of '
-            f'{r.claims:.0f} places and behind it in {r.behind:.0f}; '
+            f'{r.claims:.0f} models and behind it in {r.behind:.0f}; '
             'than the model as it is it is '
             f'better in {r.better:.0f} and worse in {r.worse:.0f}, `shrink` in '
             f'{standing.better["shrink"]:.0f} and {standing.worse["shrink"]:.0f}.')
@@ -114,9 +107,6 @@ def standing_table(
         lines.append('| ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines)
 
-# %% ../nbs/652_home.ipynb #0e2cc55d
-def _rises(c): return certain(c, 1)   # NDCG@20, boolean column
-
 # %% ../nbs/652_home.ipynb #34594937
 def fair_rows(
     cases: Iterable[dict],   # of `fair_training`
@@ -126,7 +116,7 @@ def fair_rows(
     every = training_claims(cases, draws=draws)
     if not len(every) or 'resn' not in set(every.name): return []
     c, page = every[every.name == 'resn'], '840_exp_main'
-    falls, rises, n = c.popular_change < 0, _rises(c), len(c)
+    falls, rises, n = c.popular_change < 0, certain(c, 1), len(c)
     lost = f'{certain(c, -1).sum()} worse for certain'
     first = [_is_first(at, c) for _, at in every.groupby(['data', 'paradigm'])]
     first = [v for v in first if v is not None]
@@ -154,7 +144,7 @@ def _largest_rows(c, page: str) -> Iterable[tuple]:
     said = f'{low.popular_change:+.1%}, NDCG@20 {low.relative:+.1%} {where(low)}'
     yield ('largest fall of the popular ratio', paper['fall'], said,
            verdict([-low.popular_change >= SUMMARY['fall']]), page)
-    up = c[_rises(c)]
+    up = c[certain(c, 1)]
     best = up.loc[up.relative.idxmax()] if len(up) else None
     none = f'none for certain, of {len(c)}'
     said = none if best is None else f'{best.relative:+.1%} {where(best)}'

@@ -47,8 +47,9 @@ for _table in (METHODS, GRIDS):
 
 # %% ../nbs/452_methods.ipynb #438425cc
 _FAIR_TAUS = [dict(tau=.05), dict(tau=.1), dict(tau=.2)]
-_FAIR_INNER = dict(lr=[.005, .01], l2=[.01, .1])
-_FAIR_COSINE = dict(lr=[.01, .03], l2=[0.], init=['normal_1'], loss_options=_FAIR_TAUS)
+_FAIR_INNER: dict[str, list] = dict(lr=[.005, .01], l2=[.01, .1])
+_FAIR_COSINE: dict[str, list] = dict(lr=[.01, .03], l2=[0.], init=['normal_1'],
+                                     loss_options=_FAIR_TAUS)
 # loss → {option of `fit`: values}, for every method
 FAIR_LOSSES: dict[str, dict[str, list]] = dict(
     mse=_FAIR_INNER, bpr=_FAIR_INNER, softmax=_FAIR_INNER, full_sl=_FAIR_COSINE,

@@ -16,8 +16,7 @@ import torch
 from .core import check, check_integer
 from .data import load_dataset
 from .files import load_tensors, save_tensors
-from .full_psl import FullPSL   # noqa: F401 (enters the loss)
-from .jobs import study
+from .jobs import on_one_thread, study
 from .models import MF
 from .train import fit
 
@@ -171,10 +170,6 @@ def _cells_asked(data: str, model: str, loss: str) -> list[tuple]:
         every = [c for c in every if v in ('all', c[i])]
     return every
 
-def _single_thread(job):
-    "A job whose sums do not depend on the machine's number of cores."
-    torch.set_num_threads(1)
-    return job()
 
 # %% ../nbs/637_published.ipynb #6440ff99
 @study('published', data='simulated', loss='sl', epochs=2)
@@ -189,7 +184,7 @@ def published_jobs(
     check_integer('epochs', epochs, 0)
     for cell in _cells_asked(data, model, loss):
         job = partial(published_case, *cell, epochs, kept)
-        yield '-'.join(cell), partial(_single_thread, job)
+        yield '-'.join(cell), partial(on_one_thread, job)
 
 # %% ../nbs/637_published.ipynb #89724e13
 def draws_of_sum(
@@ -253,4 +248,4 @@ def published_twins_jobs(
     if twin == 'draws' or kept: yield f'{data}-draws', partial(_draws, data, kept)
     for name in _TWINS if twin == 'all' else {twin} & {*_TWINS}:
         job = partial(_twin, data, name, epochs)
-        yield f'{data}-{name}', partial(_single_thread, job)
+        yield f'{data}-{name}', partial(on_one_thread, job)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LIMIT_SETS', 'power_law_jobs', 'power_law_validation_jobs', 'power_law_speed_jobs', 'spectra_jobs', 'collapse_jobs',
-           'shrink_curve', 'shrink_jobs', 'shrink_time_jobs', 'resn_spectra', 'resn_collapse', 'limit_data',
-           'limit_case', 'limits_jobs', 'resn_power_law']
+           'shrink_curve', 'shrink_jobs', 'shrink_time_jobs', 'resn_spectra', 'resn_collapse', 'halved_answers',
+           'limit_data', 'limit_case', 'limits_jobs', 'resn_power_law']
 
 # %% ../nbs/635_studies.ipynb #45e83132
 import os, time
@@ -26,7 +26,7 @@ from .data import DATASETS, ELEVEN, Interactions, load_dataset
 from .data import split_common, split_debiased
 from .dial import Dial
 from .files import load_tensors, save_tensors
-from .jobs import run_study, study
+from .jobs import on_one_thread, run_study, study
 from .metrics import evaluate
 from .power_law import speed, study as study_of_counts, validate
 from .released import released_jobs
@@ -107,12 +107,6 @@ def _chosen_parts(part: str, data: str) -> list[tuple[str, str]]:
     check(len(pairs) > 0, 'data', data, f'all, or one of {has}, which part {part} has')
     return pairs
 
-# %% ../nbs/635_studies.ipynb #45a5e054
-def _on_one_thread(job):
-    "A job whose sums do not depend on the machine's number of cores."
-    torch.set_num_threads(1)
-    return job()
-
 # %% ../nbs/635_studies.ipynb #82c07f6f
 @study('collapse')
 def collapse_jobs(
@@ -122,7 +116,7 @@ def collapse_jobs(
     "Dimension collapse measured, part by part."
     for p, n in _chosen_parts(part, data):
         for name, job in PARTS[p][0](n):
-            yield f'{p}/{name}', partial(_on_one_thread, job)
+            yield f'{p}/{name}', partial(on_one_thread, job)
 
 study('released', data='simulated', beta='0.1', epochs=11)(released_jobs)   # page 607
 
@@ -203,7 +197,7 @@ def shrink_time_jobs(
     def job():
         times = [_seconds_of_shrink(n, m, dim, repeats) for n, m in sizes]
         return dict(name='shrink_time', result=times)
-    yield 'time', partial(_on_one_thread, job)
+    yield 'time', partial(on_one_thread, job)
 
 # %% ../nbs/635_studies.ipynb #6475acd8
 def _check_folder(out) -> None:
@@ -259,7 +253,10 @@ def _some_users(Y: sp.csr_array, seed: int, most: int = 4000) -> sp.csr_array:
         Y, least = Y[np.sort(drawn)], 10
     return Y[:, np.bincount(Y.indices, minlength=Y.shape[1]) >= least]
 
-def _halved_answers(x: Interactions, seed: int) -> Interactions:
+def halved_answers(
+    x: Interactions,   # with a test of answers to uniform exposure
+    seed: int,         # of the draw of one half
+) -> Interactions:
     "The answers to uniform exposure as validation and test; the whole log as train."
     A = sp.coo_array(x.test)
     half = np.random.default_rng(seed).random(A.nnz) < .5
@@ -278,7 +275,7 @@ def limit_data(
     base = base if rule in ('log', 'levelled') else name
     if DATASETS[base].paradigm == 'uniform':
         x = load_dataset(base, seed=seed)
-        return x if rule == 'log' else _halved_answers(x, seed)
+        return x if rule == 'log' else halved_answers(x, seed)
     x = load_dataset(base, valid=0)
     whole = Interactions(_some_users(sp.csr_array(x.known + x.test), seed), name=base)
     return (split_debiased if rule == 'levelled' else split_common)(whole, seed=seed)
@@ -366,7 +363,7 @@ def limits_jobs(
         for d in (LIMIT_SETS if data == 'all' else [data]):
             for m in (_LIMIT_MODELS if model == 'all' else [model]):
                 job = partial(limit_case, d, m, seed, sample, kept)
-                yield f'{d}-{m}-{seed}', partial(_on_one_thread, job)
+                yield f'{d}-{m}-{seed}', partial(on_one_thread, job)
 
 # %% ../nbs/635_studies.ipynb #d32d2dbf
 def _power_law_study(data: str, replicates: int, seed: int, workers) -> tuple:

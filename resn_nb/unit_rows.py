@@ -57,7 +57,8 @@ class UnitRows(Backbone):
         data: Interactions,   # who has training pairs
     ):
         super().__init__()
-        self.free, self._rows = model, None
+        self.free = model
+        self._rows: tuple[Tensor, Tensor] | None = None
         seen = dict(users=np.diff(data.train.indptr) > 0, items=data.popularity > 0)
         for k, a in seen.items():
             self.register_buffer(f'seen_{k}', torch.from_numpy(a), persistent=False)
